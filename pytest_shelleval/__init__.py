@@ -1,0 +1,51 @@
+"""pytest-shelleval: measure how well a language model writes shell commands.
+
+The names below are the public API. They are imported on first use, so that importing the package
+(pytest does, in every run) costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from pytest_shelleval.core.commands import Command as Command
+    from pytest_shelleval.core.errors import GenerationError as GenerationError
+    from pytest_shelleval.core.errors import SandboxError as SandboxError
+    from pytest_shelleval.core.errors import UserError as UserError
+    from pytest_shelleval.core.results import Result as Result
+    from pytest_shelleval.core.tasks import Task as Task
+    from pytest_shelleval.models.base import Model as Model
+    from pytest_shelleval.models.base import Reply as Reply
+    from pytest_shelleval.models.base import Request as Request
+    from pytest_shelleval.sandboxes.base import ExecResult as ExecResult
+    from pytest_shelleval.sandboxes.base import Limits as Limits
+    from pytest_shelleval.sandboxes.base import Sandbox as Sandbox
+    from pytest_shelleval.sandboxes.base import SandboxProvider as SandboxProvider
+
+_HOMES = {
+    "Command": "core.commands",
+    "ExecResult": "sandboxes.base",
+    "GenerationError": "core.errors",
+    "Limits": "sandboxes.base",
+    "Model": "models.base",
+    "Reply": "models.base",
+    "Request": "models.base",
+    "Result": "core.results",
+    "Sandbox": "sandboxes.base",
+    "SandboxError": "core.errors",
+    "SandboxProvider": "sandboxes.base",
+    "Task": "core.tasks",
+    "UserError": "core.errors",
+}
+
+__all__ = ["__version__", *sorted(_HOMES)]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"pytest_shelleval.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

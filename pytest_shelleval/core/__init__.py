@@ -1,0 +1,1 @@
+"""The evaluation itself: tasks, commands, execution, results, statistics. Knows no pytest."""

@@ -1,0 +1,1 @@
+"""Inference: who writes the commands. Knows no pytest."""

@@ -1,0 +1,67 @@
+"""What a model is: something that is asked for a command and replies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypedDict, runtime_checkable
+
+from pytest_shelleval.core.tasks import Task
+
+
+class Message(TypedDict):
+    """One chat message, as in OpenAI's chat completions."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One question to a model: one sample of one task."""
+
+    task: Task
+    messages: Sequence[Message]
+    """The rendered prompt."""
+    sample: int = 0
+    """0 to samples - 1."""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """Sampling parameters (``temperature``, ``max_tokens``); None leaves a field out."""
+
+
+@dataclass(slots=True)
+class Reply:
+    """What a model answered."""
+
+    text: str
+    """The raw text; kept in commands.jsonl, and the command is extracted from it."""
+    command: str | None = None
+    """The command itself, from a model that knows it (oracle, own code); skips extraction."""
+    reasoning: str | None = None
+    finish_reason: str | None = None
+    usage: dict[str, int] | None = None
+    """``input_tokens`` and ``output_tokens``, and what else the server counts."""
+    attempts: int = 1
+    """Requests made until this reply came."""
+
+
+@runtime_checkable
+class Model(Protocol):
+    """Writes commands. One async method; an ``async def aclose(self)`` is awaited at the end if there.
+
+    ``name`` goes into records. A model with the attribute ``free = True`` costs nothing and is
+    deterministic (mock, oracle, noop): it is asked anew in every run.
+    """
+
+    @property
+    def name(self) -> str:
+        """The model's name in records and reports."""
+        ...
+
+    async def generate(self, request: Request) -> Reply | str:
+        """Answer *request*; a plain string is taken as the reply's text.
+
+        Raises GenerationError for a failure of this one request; any other exception is recorded as
+        one too. InferenceAborted ends the phase.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""The local sandbox: Linux namespaces from a pre-forked process, no root, no Docker."""
