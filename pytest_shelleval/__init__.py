@@ -21,23 +21,23 @@ if TYPE_CHECKING:
     from pytest_shelleval.models.base import Model as Model
     from pytest_shelleval.models.base import Reply as Reply
     from pytest_shelleval.models.base import Request as Request
-    from pytest_shelleval.sandboxes.base import ExecResult as ExecResult
+    from pytest_shelleval.core.sandbox import ExecResult as ExecResult
     from pytest_shelleval.sandboxes.base import Limits as Limits
-    from pytest_shelleval.sandboxes.base import Sandbox as Sandbox
-    from pytest_shelleval.sandboxes.base import SandboxProvider as SandboxProvider
+    from pytest_shelleval.core.sandbox import Sandbox as Sandbox
+    from pytest_shelleval.core.sandbox import SandboxProvider as SandboxProvider
 
 _HOMES = {
     "Command": "core.commands",
-    "ExecResult": "sandboxes.base",
+    "ExecResult": "core.sandbox",
     "GenerationError": "core.errors",
     "Limits": "sandboxes.base",
     "Model": "models.base",
     "Reply": "models.base",
     "Request": "models.base",
     "Result": "core.results",
-    "Sandbox": "sandboxes.base",
+    "Sandbox": "core.sandbox",
     "SandboxError": "core.errors",
-    "SandboxProvider": "sandboxes.base",
+    "SandboxProvider": "core.sandbox",
     "Task": "core.tasks",
     "UserError": "core.errors",
 }

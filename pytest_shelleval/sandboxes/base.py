@@ -1,14 +1,12 @@
-"""What a sandbox is: the contract that local, Docker and SoS sandboxes keep.
+"""What all kinds of sandbox share: limits, and where shells start.
 
-A sandbox is used for one task and thrown away. It offers a persistent bash *session*, fresh
-*standalone* shells beside it, and nothing of the host.
+The contract itself, :class:`Sandbox` and :class:`SandboxProvider`, stands in
+:mod:`pytest_shelleval.core.sandbox`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
 
 START_DIRECTORY = "/home/shellm"
 """HOME of the sandbox's root and the directory in which every shell starts."""
@@ -26,86 +24,3 @@ class Limits:
     """Processes and threads alive at once."""
     output: int = 1 << 20
     """Bytes of output kept per step; the rest is read and thrown away."""
-
-
-@dataclass(frozen=True, slots=True)
-class ExecResult:
-    """How one piece of shell text ended."""
-
-    output: str
-    """stdout and stderr merged as they came, decoded as UTF-8; bytes that are not UTF-8 stand as
-    ``\\xNN`` (``errors="backslashreplace"``)."""
-    exit_code: int | None
-    """0 to 255, 128 + signal number for a killed shell; None where there is none (timed out)."""
-    exited: bool = False
-    """Session only: the text ended the session's shell (``exit``, ``exec``, ``set -e``, a kill)."""
-    timed_out: bool = False
-    """The wall time was up, and every process of the sandbox but its supervisor was killed."""
-    truncated: bool = False
-    """There was more output than :attr:`Limits.output`."""
-    limit: str | None = None
-    """The limit that was hit, if one is known to have been: ``memory``, ``disk``, ``processes``."""
-    duration: float = 0.0
-    """Wall seconds."""
-
-
-@runtime_checkable
-class Sandbox(Protocol):
-    """One sandbox. Its methods block; it is used by one thread at a time.
-
-    Every method but :meth:`close` raises :class:`~pytest_shelleval.core.errors.SandboxError` when
-    the sandbox itself fails (died, unreachable); what commands do never raises.
-    """
-
-    @property
-    def id(self) -> str:
-        """Names this sandbox in results and logs."""
-        ...
-
-    @property
-    def info(self) -> Mapping[str, Any]:
-        """JSON object for the result's ``sandbox`` field: ``kind``, ``image`` or ``rootfs``, ``id``."""
-        ...
-
-    def exec(self, text: str, *, timeout: float, cwd: str | None = None) -> ExecResult:
-        """Run *text* as one fresh ``bash -c``, stdin at EOF, in *cwd* (the start directory if None).
-
-        *timeout* is wall seconds. *text* may be of any length and hold any character; NUL
-        characters are dropped, as bash drops them. Background processes are left running.
-        """
-        ...
-
-    def exec_session(self, text: str, *, timeout: float) -> ExecResult:
-        """Run *text* in the persistent session, which keeps directory, variables and functions.
-
-        Raises SandboxError when an earlier text has ended the session.
-        """
-        ...
-
-    def session_directory(self) -> str:
-        """The session's current directory, or where it was when it ended."""
-        ...
-
-    def close(self) -> None:
-        """End every process of the sandbox and free what it holds. Never raises; may be repeated."""
-        ...
-
-
-class SandboxProvider(Protocol):
-    """Hands out fresh sandboxes; one per process that runs tasks."""
-
-    @property
-    def info(self) -> Mapping[str, Any]:
-        """JSON object that says which kind this is: ``kind`` and ``image`` or ``rootfs``."""
-        ...
-
-    def acquire(self) -> Sandbox:
-        """A fresh sandbox, from those made ahead if there is one.
-
-        Raises SandboxError (worth another try) or SandboxUnavailable (not worth one).
-        """
-        ...
-
-    def close(self) -> None:
-        """Close everything that is still open. Never raises; may be repeated."""
-        ...
