@@ -1,0 +1,152 @@
+"""Files that survive a kill: JSON Lines appended in one call a line, and files replaced whole."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from pytest_shelleval.core.errors import UserError
+
+_SHOWN_FAULTS = 20
+
+
+def dump_line(record: Mapping[str, Any]) -> bytes:
+    """*record* as one line of JSON in UTF-8, newline included.
+
+    A lone surrogate, which UTF-8 can't hold, makes the whole line ASCII with ``\\uXXXX`` escapes.
+    """
+    try:
+        return (json.dumps(record, ensure_ascii=False) + "\n").encode()
+    except UnicodeEncodeError:
+        return (json.dumps(record) + "\n").encode()
+
+
+class JsonLinesWriter:
+    """Appends records to a file, each in one write call, so that every prefix of it is valid.
+
+    A last line that an earlier process was killed in the middle of is cut off first. The folder is
+    made if it is not there. Raises UserError when the file can't be written.
+    """
+
+    def __init__(self, path: Path, *, truncate: bool = False) -> None:
+        self.path = path
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._fd = os.open(path, flags | (os.O_TRUNC if truncate else 0), 0o644)
+        except OSError as error:
+            raise UserError(f"can't write {path}: {error.strerror}") from error
+        if not truncate:
+            _cut_broken_tail(self._fd)
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Append *record*. Raises UserError when the disk is full, and leaves no half line behind."""
+        line = dump_line(record)
+        size = os.fstat(self._fd).st_size
+        try:
+            written = os.write(self._fd, line)
+            while written < len(line):  # only a full disk or a signal cuts a write short
+                written += os.write(self._fd, line[written:])
+        except OSError as error:
+            os.ftruncate(self._fd, size)
+            raise UserError(f"can't write {self.path}: {error.strerror}") from error
+
+    def close(self) -> None:
+        """Close the file; may be repeated."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> JsonLinesWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _cut_broken_tail(fd: int) -> None:
+    """Drop a last line without its newline, unless it is whole JSON: then end it."""
+    size = os.fstat(fd).st_size
+    end, tail = size, b""
+    while end > 0 and b"\n" not in tail:
+        start = max(0, end - 65536)
+        tail = os.pread(fd, end - start, start) + tail
+        end = start
+    tail = tail[tail.rfind(b"\n") + 1 :]
+    if not tail:
+        return
+    try:
+        json.loads(tail)
+    except ValueError:
+        os.ftruncate(fd, size - len(tail))
+    else:
+        os.write(fd, b"\n")
+
+
+def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line number (from 1) and object of each line; blank lines and a cut last line are passed over.
+
+    Raises UserError naming the file and every broken line (the first 20 of them), after the last
+    good one was given.
+    """
+    faults: list[str] = []
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if not line.strip():
+                    continue
+                try:
+                    record = json.loads(line)
+                except ValueError as error:
+                    if line.endswith(b"\n"):
+                        faults.append(f"{path}:{number}: not JSON: {error}")
+                    continue
+                if not isinstance(record, dict):
+                    faults.append(f"{path}:{number}: a JSON object is expected on every line")
+                    continue
+                yield number, record
+    except OSError as error:
+        raise UserError(f"can't read {path}: {error.strerror}") from error
+    if faults:
+        raise UserError(list_faults(faults))
+
+
+def list_faults(faults: list[str]) -> str:
+    """*faults*, one a line, the first 20 of them with a count of the rest."""
+    shown = faults[:_SHOWN_FAULTS]
+    if len(faults) > len(shown):
+        shown.append(f"... and {len(faults) - len(shown)} more")
+    return "\n".join(shown)
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write *text* to *path* so that at any moment either the old or the new file is there, whole.
+
+    Raises UserError when it can't be written.
+    """
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(fd, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        raise UserError(f"can't write {path}: {error.strerror}") from error
