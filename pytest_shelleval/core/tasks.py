@@ -1,13 +1,22 @@
-"""Task: one row of a dataset, checked."""
+"""Task: one row of a dataset, checked; and how a task gets its id."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+from pytest_shelleval.core.errors import UserError
+from pytest_shelleval.core.files import list_faults
 
 Steps = Literal["separate", "shared"]
 """Which steps share the session; see :mod:`pytest_shelleval.core.execution`."""
+
+_UNSAFE_IN_ID = re.compile(r"[^\w.+/@=,-]+")  # \w is Unicode's: letters of any script stay
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +39,251 @@ class Task:
     """Every other column."""
     source: str = ""
     """Where the row stands, for messages: ``tasks.jsonl:12``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row as a reader found it: not yet checked."""
+
+    where: str
+    """``file:line`` for text files, ``file row N`` (from 1) for others."""
+    fields: Mapping[str, Any]
+    fault: str | None = None
+    """Set when the row could not even be read."""
+
+
+def safe_id(text: str) -> str:
+    """*text* made fit for a node id: no ``::``, white space, brackets or control characters.
+
+    An id that had to be changed gets 4 hex digits of its hash, so that two ids that differ only in
+    such characters stay apart.
+    """
+    safe = _UNSAFE_IN_ID.sub("_", text)[:120]
+    if safe != text:
+        safe += "-" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:4]
+    return safe
+
+
+def content_id(task: str, setup_commands: Iterable[str], success_condition: str) -> str:
+    """The id of a row that brings none: 8 hex digits of a hash of what it says."""
+    content = json.dumps([task, list(setup_commands), success_condition])
+    return hashlib.sha256(content.encode()).hexdigest()[:8]
+
+
+def build_tasks(rows: Iterable[Row], *, max_samples: int | None = None) -> list[Task]:
+    """The tasks of the first *max_samples* rows.
+
+    Rows that say the same and bring no id get ``-2``, ``-3``; an id that two rows bring is a fault.
+    Raises UserError that names every fault by file, line and field.
+    """
+    tasks: list[Task] = []
+    faults: list[str] = []
+    sources: dict[str, str] = {}
+    for row in _first(rows, max_samples):
+        checked = _Checked(row)
+        task = checked.task() if row.fault is None else None
+        if task is None:
+            faults += [row.fault] if row.fault is not None else checked.faults
+            continue
+        if task.task_id in sources:
+            if checked.own_id is not None:
+                faults.append(
+                    f"{row.where}: {checked.own_id_field}: {checked.own_id!r} is also the id of "
+                    f"{sources[task.task_id]}; ids must differ over all datasets of a run"
+                )
+                continue
+            task = checked.task(_numbered(task.task_id, sources))
+            assert task is not None
+        sources[task.task_id] = row.where
+        tasks.append(task)
+    if faults:
+        raise UserError(list_faults(faults))
+    return tasks
+
+
+def _first(rows: Iterable[Row], count: int | None) -> Iterator[Row]:
+    for number, row in enumerate(rows):
+        if count is not None and number >= count:
+            return
+        yield row
+
+
+def _numbered(task_id: str, taken: Mapping[str, str]) -> str:
+    number = 2
+    while f"{task_id}-{number}" in taken:
+        number += 1
+    return f"{task_id}-{number}"
+
+
+class _Checked:
+    """Takes one row apart, field by field, and collects what is wrong with it."""
+
+    _KNOWN = frozenset(
+        {
+            "task",
+            "task_id",
+            "id",
+            "setup_commands",
+            "success_condition",
+            "gold_command",
+            "tags",
+            "difficulty_level",
+            "timeout",
+            "steps",
+        }
+    )
+
+    def __init__(self, row: Row) -> None:
+        self.row = row
+        self.faults: list[str] = []
+        self.own_id_field = "task_id" if row.fields.get("task_id") is not None else "id"
+        self.own_id: str | None = None
+
+    def task(self, task_id: str | None = None) -> Task | None:
+        """The task, or None when there are faults; *task_id* overrides a hashed one."""
+        fields = self.row.fields
+        self.faults = []
+        sentence = self._text("task", required=True)
+        setup = self._setup()
+        condition = self._text("success_condition", required=True)
+        gold = self._text("gold_command", required=False)
+        self.own_id = self._id()
+        tags = self._tags()
+        level = self._level()
+        timeout = self._timeout()
+        steps = self._steps()
+        if self.faults or sentence is None or condition is None:
+            return None
+        if task_id is None:
+            task_id = (
+                safe_id(self.own_id)
+                if self.own_id is not None
+                else content_id(sentence, setup, condition)
+            )
+        return Task(
+            task_id=task_id,
+            task=sentence,
+            setup_commands=setup,
+            success_condition=condition,
+            gold_command=gold,
+            tags=tags,
+            difficulty_level=level,
+            timeout=timeout,
+            steps=steps,
+            metadata={
+                name: value
+                for name, value in fields.items()
+                if name not in self._KNOWN and value is not None
+            },
+            source=self.row.where,
+        )
+
+    def _fault(self, name: str, what: str) -> None:
+        self.faults.append(f"{self.row.where}: {name}: {what}")
+
+    def _string(self, name: str, value: str) -> str | None:
+        if _lone_surrogate(value):
+            self._fault(name, "half of a surrogate pair (\\ud800 to \\udfff); no text has that")
+            return None
+        return value
+
+    def _text(self, name: str, *, required: bool) -> str | None:
+        value = self.row.fields.get(name)
+        if value is None:
+            if required:
+                self._fault(name, "missing")
+            return None
+        if not isinstance(value, str):
+            self._fault(name, f"a string is expected, not {_kind(value)}")
+            return None
+        if not value.strip():
+            if required:
+                self._fault(name, "empty")
+            return None
+        return self._string(name, value)
+
+    def _setup(self) -> tuple[str, ...]:
+        name = "setup_commands"
+        value = self.row.fields.get(name)
+        if value is None:
+            return ()
+        if isinstance(value, str):
+            return (value,) if value.strip() and self._string(name, value) is not None else ()
+        if not isinstance(value, (list, tuple)):
+            self._fault(name, f"a list of strings or a string is expected, not {_kind(value)}")
+            return ()
+        for number, item in enumerate(value, 1):
+            if not isinstance(item, str):
+                self._fault(name, f"item {number}: a string is expected, not {_kind(item)}")
+                return ()
+            if self._string(f"{name}, item {number}", item) is None:
+                return ()
+        return tuple(value)
+
+    def _id(self) -> str | None:
+        value = self.row.fields.get(self.own_id_field)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, (str, int)):
+            self._fault(self.own_id_field, f"a string or number is expected, not {_kind(value)}")
+            return None
+        return str(value) if str(value).strip() else None
+
+    def _tags(self) -> tuple[str, ...]:
+        value = self.row.fields.get("tags")
+        if value is None:
+            return ()
+        if isinstance(value, str):
+            value = [tag.strip() for tag in value.split(",") if tag.strip()]
+        if not isinstance(value, (list, tuple)) or not all(isinstance(tag, str) for tag in value):
+            self._fault("tags", f"a list of strings is expected, not {_kind(value)}")
+            return ()
+        return tuple(value)
+
+    def _level(self) -> str | int | float | None:
+        value = self.row.fields.get("difficulty_level")
+        if value is None or isinstance(value, (str, int, float)):
+            return value
+        self._fault("difficulty_level", f"a string or number is expected, not {_kind(value)}")
+        return None
+
+    def _timeout(self) -> float | None:
+        value = self.row.fields.get("timeout")
+        if value is None or value == "":
+            return None
+        try:
+            seconds = float("x" if isinstance(value, bool) else value)
+        except (TypeError, ValueError):
+            seconds = math.nan
+        if not 0 < seconds < math.inf:
+            self._fault("timeout", f"seconds, more than 0, are expected, not {value!r}")
+            return None
+        return seconds
+
+    def _steps(self) -> Steps | None:
+        value = self.row.fields.get("steps")
+        if value is None or value == "":
+            return None
+        for steps in get_args(Steps):
+            if value == steps:
+                return steps  # type: ignore[no-any-return]
+        self._fault("steps", f"separate or shared is expected, not {value!r}")
+        return None
+
+
+def _lone_surrogate(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _kind(value: object) -> str:
+    """What JSON calls the type of *value*."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true or false"
+    names = {str: "a string", int: "a number", float: "a number", list: "a list", dict: "an object"}
+    return names.get(type(value), type(value).__name__)

@@ -1,0 +1,112 @@
+"""Result: how one command did; and results.jsonl, where results are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from pytest_shelleval.core.commands import Command
+
+Status = Literal["passed", "failed", "error"]
+ErrorKind = Literal["inference", "setup", "sandbox", "crashed", "interrupted"]
+
+
+@dataclass(slots=True, kw_only=True)
+class Result:
+    """One line of results.jsonl: the command's fields and what came of it.
+
+    ``overall_success`` = ``command_success`` and ``test_passed``. ``status`` tells a failure, which
+    is the model's doing, from an error, which is not.
+    """
+
+    command: Command
+    command_output: str | None = None
+    """stdout and stderr of the command, merged."""
+    command_exit_code: int | None = None
+    """None when the command timed out or never ran."""
+    command_success: bool = False
+    """The command ended with exit code 0 and within its limits."""
+    test_exit_code: int | None = None
+    test_passed: bool = False
+    overall_success: bool = False
+    trajectory: list[dict[str, Any]] = field(default_factory=list)
+    """What the session ran: ``{index, command, timestamp, result: {output, exit_code}}``, with
+    seconds since the sandbox was asked for."""
+    start_time: str | None = None
+    """ISO 8601, UTC."""
+    end_time: str | None = None
+    exited: bool = False
+    """The command ended the session's shell."""
+    status: Status = "error"
+    error: str | None = None
+    error_kind: ErrorKind | None = None
+    setup_output: str | None = None
+    test_output: str | None = None
+    timed_out: bool = False
+    test_timed_out: bool = False
+    limit: str | None = None
+    """The limit that the command hit: ``memory``, ``disk``, ``processes``."""
+    output_truncated: bool = False
+    steps: str | None = None
+    sandbox: dict[str, Any] = field(default_factory=dict)
+    """``{kind, image or rootfs, id}``."""
+    durations: dict[str, float] = field(default_factory=dict)
+    """Seconds: ``sandbox``, ``setup``, ``command``, ``test``."""
+    attempt: int = 1
+    """Sandboxes used; more than 1 after infrastructure faults."""
+    worker: str = "main"
+
+    def judge(self) -> None:
+        """Set the verdict from what the steps brought."""
+        self.command_success = self.command_exit_code == 0 and self.limit is None
+        self.test_passed = self.test_exit_code == 0
+        self.overall_success = self.command_success and self.test_passed
+        self.status = "passed" if self.overall_success else "failed"
+
+    def fail_as_error(self, kind: ErrorKind, error: str) -> None:
+        """End with an error: something that was not the model's doing."""
+        self.status, self.error_kind, self.error = "error", kind, error
+        self.command_success = self.test_passed = self.overall_success = False
+
+    def restart(self) -> None:
+        """Forget what the sandbox that failed brought, for a further attempt."""
+        fresh = Result(command=self.command)
+        for each in fields(Result):
+            if each.name not in ("command", "attempt", "worker", "steps"):
+                setattr(self, each.name, getattr(fresh, each.name))
+        self.attempt += 1
+
+    def failure_reason(self) -> str:
+        """Why the task did not pass, in one line; empty when it passed."""
+        if self.status == "passed":
+            return ""
+        if self.status == "error":
+            return f"{self.error_kind} error: {self.error}"
+        if self.timed_out:
+            return "the command timed out"
+        if self.limit is not None:
+            return f"the command went over the limit on {self.limit}"
+        if not self.command_success:
+            return f"the command failed with exit code {self.command_exit_code}"
+        if self.test_timed_out:
+            return "the success condition timed out"
+        return f"the success condition is not met (exit code {self.test_exit_code})"
+
+    def to_record(self) -> dict[str, Any]:
+        """The line of results.jsonl, as a JSON object."""
+        record = self.command.to_record()
+        for each in fields(self):
+            if each.name != "command":
+                record[each.name] = getattr(self, each.name)
+        return record
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Result:
+        """The result that a line of results.jsonl holds; unknown fields go to ``command.extra``."""
+        own = {each.name for each in fields(cls)} - {"command"}
+        command = Command.from_record(
+            {name: value for name, value in record.items() if name not in own - {"error"}}
+        )
+        values = {name: record[name] for name in own if name in record}
+        return cls(command=command, **values)
