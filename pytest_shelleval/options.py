@@ -409,3 +409,22 @@ def _switch(raw: Any) -> bool:
     if text in ("0", "false", "no", "off"):
         return False
     raise ValueError("true or false is expected")
+
+
+def is_active(settings: Settings, flags: Mapping[str, Any]) -> bool:
+    """Whether this run of pytest evaluates anything: there is a dataset, or commands to execute.
+
+    Raises UserError when a model is named but no dataset, or the other way round.
+    """
+    if settings.dataset:
+        if not settings.model and settings.phase != "execution":
+            raise UserError(
+                "--shelleval-model is missing: name a model that the server knows, or mock, oracle "
+                "or noop; or --shelleval-phase=execution to run the commands of an earlier inference"
+            )
+        return True
+    if settings.phase == "execution" and flags.get("shelleval_phase") is not None:
+        return True
+    if flags.get("shelleval_model"):
+        raise UserError("--shelleval-model does nothing without --shelleval-dataset")
+    return False

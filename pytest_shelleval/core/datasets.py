@@ -44,6 +44,11 @@ def is_hub_name(dataset: str) -> bool:
     )
 
 
+def is_quick(path: Path) -> bool:
+    """Whether the file *path* can be read without heavy libraries, by each process for itself."""
+    return _READERS.get(path.suffix.lower()) is not _read_parquet
+
+
 def write_copy(rows: Iterable[Row], path: Path) -> None:
     """Write *rows* to *path*, each with its place, for :func:`read_copy`.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Protocol
@@ -19,6 +19,10 @@ from pytest_shelleval.core.errors import SandboxError, SandboxUnavailable, Shell
 from pytest_shelleval.core.results import Result
 from pytest_shelleval.core.sandbox import ExecResult, Sandbox
 from pytest_shelleval.core.tasks import Steps, Task
+
+
+Score = Callable[[Result, Sandbox], "float | None"]
+"""Scores a result, 0 to 1, while its sandbox is there; None keeps the condition's verdict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,8 @@ class Execution:
         self.task = task
         self.policy = policy
         self.steps: Steps = task.steps or policy.steps
-        self.result = Result(command=command, worker=worker, steps=self.steps)
+        self.result = Result.of(task, command, worker)
+        self.result.steps = self.steps
         self._source = source
         self._sandbox: Sandbox | None = None
         self._started = 0.0
@@ -102,8 +107,8 @@ class Execution:
             except SandboxError as error:
                 self._give_up_or_retry(error)
 
-    def run(self, sandbox: Sandbox | None = None) -> Result:
-        """Run command and condition and set the verdict.
+    def run(self, sandbox: Sandbox | None = None, *, score: Score | None = None) -> Result:
+        """Run command and condition and set the verdict, or let *score* set it.
 
         In the sandbox that :meth:`prepare` made, a fault of it leads to a fresh one; in a *sandbox*
         of the caller's it is an error at once. Raises like :meth:`prepare`.
@@ -111,7 +116,10 @@ class Execution:
         own = sandbox is None or sandbox is self._sandbox
         while True:
             try:
-                self._run_once(sandbox or self._sandbox or self.prepare())
+                used = sandbox or self._sandbox or self.prepare()
+                self._run_once(used)
+                if score is not None:
+                    self.result.apply_score(score(self.result, used))
             except SandboxError as error:
                 if not own:
                     self.result.fail_as_error("sandbox", str(error))

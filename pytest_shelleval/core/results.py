@@ -7,9 +7,27 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from pytest_shelleval.core.commands import Command
+from pytest_shelleval.core.tasks import Task
 
 Status = Literal["passed", "failed", "error"]
+_KEPT_ON_RESTART = frozenset(
+    {"command", "attempt", "worker", "steps", "tags", "difficulty_level"}
+)
 ErrorKind = Literal["inference", "setup", "sandbox", "crashed", "interrupted"]
+
+
+def empty_command(task: Task, model: str | None, sample: int) -> Command:
+    """Stands for the command of a task that has none."""
+    return Command(
+        task_id=task.task_id,
+        task=task.task,
+        setup_commands=list(task.setup_commands),
+        success_condition=task.success_condition,
+        generated_command=None,
+        timestamp="",
+        model=model,
+        sample=sample,
+    )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -41,6 +59,8 @@ class Result:
     status: Status = "error"
     error: str | None = None
     error_kind: ErrorKind | None = None
+    score: float | None = None
+    """0 to 1, where own code scores the task in place of its condition."""
     setup_output: str | None = None
     test_output: str | None = None
     timed_out: bool = False
@@ -53,14 +73,40 @@ class Result:
     """``{kind, image or rootfs, id}``."""
     durations: dict[str, float] = field(default_factory=dict)
     """Seconds: ``sandbox``, ``setup``, ``command``, ``test``."""
+    tags: list[str] = field(default_factory=list)
+    difficulty_level: str | int | float | None = None
     attempt: int = 1
     """Sandboxes used; more than 1 after infrastructure faults."""
     worker: str = "main"
+
+    @classmethod
+    def of(cls, task: Task, command: Command, worker: str = "main") -> Result:
+        """A result that nothing has happened to yet."""
+        return cls(
+            command=command,
+            worker=worker,
+            tags=list(task.tags),
+            difficulty_level=task.difficulty_level,
+        )
 
     def judge(self) -> None:
         """Set the verdict from what the steps brought."""
         self.command_success = self.command_exit_code == 0 and self.limit is None
         self.test_passed = self.test_exit_code == 0
+        self.overall_success = self.command_success and self.test_passed
+        self.status = "passed" if self.overall_success else "failed"
+
+    def apply_score(self, score: float | None) -> None:
+        """Let *score*, 0 to 1, decide in place of the condition; None changes nothing.
+
+        Raises ValueError when it is no such number.
+        """
+        if score is None:
+            return
+        if not 0 <= score <= 1:
+            raise ValueError(f"a score from 0 to 1 is expected, not {score!r}")
+        self.score = float(score)
+        self.test_passed = self.score == 1
         self.overall_success = self.command_success and self.test_passed
         self.status = "passed" if self.overall_success else "failed"
 
@@ -73,7 +119,7 @@ class Result:
         """Forget what the sandbox that failed brought, for a further attempt."""
         fresh = Result(command=self.command)
         for each in fields(Result):
-            if each.name not in ("command", "attempt", "worker", "steps"):
+            if each.name not in _KEPT_ON_RESTART:
                 setattr(self, each.name, getattr(fresh, each.name))
         self.attempt += 1
 
@@ -91,6 +137,8 @@ class Result:
             return f"the command failed with exit code {self.command_exit_code}"
         if self.test_timed_out:
             return "the success condition timed out"
+        if self.score is not None:
+            return f"the score is {self.score:g}, less than 1"
         return f"the success condition is not met (exit code {self.test_exit_code})"
 
     def to_record(self) -> dict[str, Any]:

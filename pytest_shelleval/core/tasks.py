@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from pytest_shelleval.core.errors import UserError
@@ -16,7 +16,8 @@ from pytest_shelleval.core.files import list_faults
 Steps = Literal["separate", "shared"]
 """Which steps share the session; see :mod:`pytest_shelleval.core.execution`."""
 
-_UNSAFE_IN_ID = re.compile(r"[^\w.+/@=,-]+")  # \w is Unicode's: letters of any script stay
+# \w is Unicode's: letters of any script stay. `::` separates the parts of a node id.
+_UNSAFE_IN_ID = re.compile(r"[^\w.+/@=,:-]+|::+|^:|:$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,35 +71,57 @@ def content_id(task: str, setup_commands: Iterable[str], success_condition: str)
     return hashlib.sha256(content.encode()).hexdigest()[:8]
 
 
-def build_tasks(rows: Iterable[Row], *, max_samples: int | None = None) -> list[Task]:
-    """The tasks of the first *max_samples* rows.
+def build_tasks(
+    datasets: Iterable[Iterable[Row]], *, max_samples: int | None = None
+) -> list[list[Task]]:
+    """The tasks of each dataset's rows, of the first *max_samples* of each if that is given.
 
-    Rows that say the same and bring no id get ``-2``, ``-3``; an id that two rows bring is a fault.
-    Raises UserError that names every fault by file, line and field.
+    Rows that say the same and bring no id get ``-2``, ``-3``; an id that two rows bring is a fault,
+    also over several datasets. Raises UserError that names every fault by file, line and field.
     """
-    tasks: list[Task] = []
-    faults: list[str] = []
-    sources: dict[str, str] = {}
-    for row in _first(rows, max_samples):
-        checked = _Checked(row)
-        task = checked.task() if row.fault is None else None
-        if task is None:
-            faults += [row.fault] if row.fault is not None else checked.faults
-            continue
-        if task.task_id in sources:
-            if checked.own_id is not None:
-                faults.append(
-                    f"{row.where}: {checked.own_id_field}: {checked.own_id!r} is also the id of "
-                    f"{sources[task.task_id]}; ids must differ over all datasets of a run"
-                )
-                continue
-            task = checked.task(_numbered(task.task_id, sources))
-            assert task is not None
-        sources[task.task_id] = row.where
-        tasks.append(task)
-    if faults:
-        raise UserError(list_faults(faults))
+    builder = _Builder()
+    tasks = [
+        [task for row in _first(rows, max_samples) for task in builder.build(row)]
+        for rows in datasets
+    ]
+    if builder.faults:
+        raise UserError(list_faults(builder.faults))
     return tasks
+
+
+class _Builder:
+    """Builds tasks and remembers the ids that are taken."""
+
+    def __init__(self) -> None:
+        self.faults: list[str] = []
+        self._sources: dict[str, str] = {}
+
+    def build(self, row: Row) -> list[Task]:
+        """The task of *row*, or none when there are faults."""
+        if row.fault is not None:
+            self.faults.append(row.fault)
+            return []
+        checked = _Checked(row)
+        task = checked.task()
+        if task is not None and task.task_id in self._sources:
+            if checked.own_id is None:
+                task = replace(task, task_id=self._numbered(task.task_id))
+            else:
+                checked.faults.append(
+                    f"{row.where}: {checked.own_id_field}: {checked.own_id!r} is also the id of "
+                    f"{self._sources[task.task_id]}; ids must differ over all datasets of a run"
+                )
+        self.faults += checked.faults
+        if task is None or checked.faults:
+            return []
+        self._sources[task.task_id] = row.where
+        return [task]
+
+    def _numbered(self, task_id: str) -> str:
+        number = 2
+        while f"{task_id}-{number}" in self._sources:
+            number += 1
+        return f"{task_id}-{number}"
 
 
 def _first(rows: Iterable[Row], count: int | None) -> Iterator[Row]:
@@ -106,13 +129,6 @@ def _first(rows: Iterable[Row], count: int | None) -> Iterator[Row]:
         if count is not None and number >= count:
             return
         yield row
-
-
-def _numbered(task_id: str, taken: Mapping[str, str]) -> str:
-    number = 2
-    while f"{task_id}-{number}" in taken:
-        number += 1
-    return f"{task_id}-{number}"
 
 
 class _Checked:
@@ -139,10 +155,9 @@ class _Checked:
         self.own_id_field = "task_id" if row.fields.get("task_id") is not None else "id"
         self.own_id: str | None = None
 
-    def task(self, task_id: str | None = None) -> Task | None:
-        """The task, or None when there are faults; *task_id* overrides a hashed one."""
+    def task(self) -> Task | None:
+        """The task, or None when there are faults."""
         fields = self.row.fields
-        self.faults = []
         sentence = self._text("task", required=True)
         setup = self._setup()
         condition = self._text("success_condition", required=True)
@@ -154,14 +169,10 @@ class _Checked:
         steps = self._steps()
         if self.faults or sentence is None or condition is None:
             return None
-        if task_id is None:
-            task_id = (
-                safe_id(self.own_id)
-                if self.own_id is not None
-                else content_id(sentence, setup, condition)
-            )
         return Task(
-            task_id=task_id,
+            task_id=safe_id(self.own_id)
+            if self.own_id is not None
+            else content_id(sentence, setup, condition),
             task=sentence,
             setup_commands=setup,
             success_condition=condition,

@@ -1,0 +1,335 @@
+"""What runs once, in the process that the user started: phase 1, the files, the gate."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Generator, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_shelleval import __version__
+from pytest_shelleval.core.errors import InferenceAborted, SandboxUnavailable, UserError
+from pytest_shelleval.run import Run, Subject
+
+if TYPE_CHECKING:
+    from xdist.workermanage import WorkerController
+
+    from pytest_shelleval.core.files import JsonLinesWriter
+    from pytest_shelleval.models.base import Model
+    from pytest_shelleval.models.inference import InferenceSummary
+
+
+class Controller:
+    """A pytest plugin, registered in the controller of an active run only."""
+
+    def __init__(self, config: pytest.Config, run: Run) -> None:
+        from pytest_shelleval.core.summary import Tally
+
+        self.config = config
+        self.run = run
+        self.tally = Tally()
+        self.selected: list[str] = []
+        """Node ids of the items that this run is to execute."""
+        self._results: JsonLinesWriter | None = None
+        self._failed_reports = 0
+        self._started = time.monotonic()
+        self._inference: InferenceSummary | None = None
+        self._gate_line = ""
+
+    # -- start ------------------------------------------------------------------------------------
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self) -> None:
+        """Read the datasets, and see that a sandbox can be had, before anything is spent."""
+        try:
+            self.run.subjects  # noqa: B018 - loads and checks
+            if self.run.settings.phase != "inference" and not self.config.option.collectonly:
+                self._check_sandbox()
+        except (UserError, SandboxUnavailable) as error:
+            raise pytest.UsageError(str(error)) from error
+
+    def pytest_report_header(self) -> str:
+        """One line that says what is evaluated."""
+        settings = self.run.settings
+        names = ", ".join(source.name for source in self.run.sources)
+        models = ", ".join(model or "any" for model in dict.fromkeys(m for m, _ in self.run.variants))
+        tasks = sum(map(len, self.run.tasks))
+        return (
+            f"shelleval: {tasks} tasks of {names} (sha256 {self.run.sha256[:8]}), model {models}, "
+            f"phase {settings.phase}, sandbox {settings.sandbox}, steps {settings.steps}"
+        )
+
+    def _check_sandbox(self) -> None:
+        from pytest_shelleval import plugin
+        from pytest_shelleval.sandboxes.choice import check_sandbox
+
+        manager = self.config.pluginmanager
+        replaced = manager.hook.pytest_shelleval_sandboxes.get_hookimpls() or any(
+            hasattr(other, name)
+            for other in manager.get_plugins()
+            if other is not plugin
+            for name in ("shelleval_sandboxes", "shelleval_sandbox")
+        )
+        if not replaced:
+            settings = self.run.settings
+            check_sandbox(
+                settings.sandbox, sos_wanted=bool(settings.given & {"sos-url", "sos-port"})
+            )
+
+    # -- phase 1 ----------------------------------------------------------------------------------
+
+    def infer(self, nodeids: Iterable[str]) -> None:
+        """Phase 1 for the items that were selected; with phase execution, look for the commands.
+
+        Raises pytest.UsageError when it can't be done at all.
+        """
+        subjects = self.run.subjects
+        self.selected = [nodeid for nodeid in nodeids if nodeid in subjects]
+        if not self.selected:
+            return
+        wanted = [subjects[nodeid] for nodeid in self.selected]
+        try:
+            if self.run.settings.phase == "execution":
+                self._find_commands(wanted)
+            else:
+                self._ask(wanted)
+        except (UserError, InferenceAborted) as error:
+            raise pytest.UsageError(str(error)) from error
+
+    def _find_commands(self, wanted: Sequence[Subject]) -> None:
+        store, file = self.run.commands, self.run.settings.commands_file
+        if not file.is_file():
+            raise UserError(
+                f"{file}: no such file; run --shelleval-phase=inference first, or name the file with "
+                "--shelleval-commands-file"
+            )
+        if not any(store.for_execution(each.task, each.model, each.sample) for each in wanted):
+            models = ", ".join(store.models()) or "none"
+            raise UserError(
+                f"{file} has no command for any of the {len(wanted)} selected tasks "
+                f"(it holds {len(store)} commands; models: {models})"
+            )
+
+    def _ask(self, wanted: Sequence[Subject]) -> None:
+        from pytest_shelleval.models.inference import plan_inference, run_inference
+        from pytest_shelleval.terminal import Progress
+
+        settings = self.run.settings
+        models = {name: self._model(name) for name in settings.model}
+        store = self.run.commands
+        plan = plan_inference(
+            [(each.task, models[each.model or ""], each.sample) for each in wanted],
+            prompts=self._prompts(),
+            params={"temperature": settings.temperature, "max_tokens": settings.max_tokens},
+            store=store,
+            refresh=settings.refresh,
+        )
+        reporter = self.config.pluginmanager.getplugin("terminalreporter")
+        progress = Progress(reporter, len(plan.jobs), ", ".join(models))
+        try:
+            self._inference = run_inference(
+                plan,
+                store,
+                concurrency=settings.inference_concurrency,
+                on_record=lambda command: progress.step(failed=command.generated_command is None),
+                extract=self._extract,
+            )
+        finally:
+            progress.end()
+            store.close()
+
+    def _model(self, name: str) -> Model:
+        from pytest_shelleval.models.registry import build_model
+
+        settings = self.run.settings
+        model: Model | None = self.config.hook.pytest_shelleval_model(name=name, settings=settings)
+        if model is not None:
+            return model
+        return build_model(
+            name,
+            base_url=settings.base_url,
+            api_key=settings.api_key,
+            timeout=settings.request_timeout,
+        )
+
+    # -- phase 2 ----------------------------------------------------------------------------------
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
+        """Phase 1 before the first test, and the gate after the last."""
+        distributed = self.config.pluginmanager.hasplugin("dsession")
+        ready = not self.config.option.collectonly and (
+            not session.testsfailed or self.config.option.continue_on_collection_errors
+        )
+        if ready and not distributed:
+            self.infer(item.nodeid for item in session.items)
+            if self.run.settings.phase == "inference":
+                session.items.clear()
+        outcome = yield
+        if self._inference is not None and self.run.settings.phase == "inference":
+            session.testsfailed += self._inference.failed
+        elif self.selected:
+            self._gate(session)
+        return outcome
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Write down the result that a report brings, and what became of a lost worker's item."""
+        from pytest_shelleval.core.results import Result
+        from pytest_shelleval.worker import result_on
+
+        if report.nodeid not in self.run.subjects:
+            return
+        self._failed_reports += report.failed
+        record = result_on(report)
+        if record is None and report.failed and report.when not in ("setup", "call", "teardown"):
+            # pytest-xdist reports a worker that died with when="???"
+            record = self._crashed(self.run.subjects[report.nodeid], str(report.longrepr))
+        if record is not None:
+            self._writer().write(record)
+            self.tally.add(record, Result.from_record(record).failure_reason())
+
+    def _crashed(self, subject: Subject, reason: str) -> dict[str, Any]:
+        from pytest_shelleval.core.results import Result, empty_command
+
+        command = self.run.commands.for_execution(subject.task, subject.model, subject.sample)
+        result = Result.of(
+            subject.task,
+            command or empty_command(subject.task, subject.model, subject.sample),
+        )
+        result.fail_as_error("crashed", reason)
+        return result.to_record()
+
+    def _writer(self) -> JsonLinesWriter:
+        from pytest_shelleval.core.files import JsonLinesWriter
+
+        if self._results is None:
+            path = self.run.settings.output_dir / "results.jsonl"
+            self._results = JsonLinesWriter(path, truncate=True)
+        return self._results
+
+    # -- end --------------------------------------------------------------------------------------
+
+    def _gate(self, session: pytest.Session) -> None:
+        """Let the pass rate decide, in place of each task's failure, when that was asked for."""
+        limit = self.run.settings.fail_under
+        if limit is None:
+            return
+        passed, total = self.tally.count("passed"), len(self.selected)
+        complete = len(self.tally.outcomes) == total
+        rate = passed / total
+        others = session.testsfailed - self._failed_reports
+        met = complete and rate >= limit
+        session.testsfailed = others if met else max(session.testsfailed, 1)
+        verdict = "passed" if met else "FAILED"
+        self._gate_line = (
+            f"gate {verdict}: pass rate {rate:.1%} ({passed} of {total}), --shelleval-fail-under="
+            f"{limit:g}" + ("" if complete else "; the run is partial")
+        )
+
+    def pytest_sessionfinish(self) -> None:
+        """Write summary.json."""
+        from pytest_shelleval.core.summary import write_summary
+
+        if self._results is not None:
+            self._results.close()
+            write_summary(self.run.settings.output_dir / "summary.json", self._summary())
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say how the model did."""
+        from pytest_shelleval.terminal import section
+
+        if self._results is None and self._inference is None:
+            return
+        terminalreporter.section("shelleval")
+        settings, here = self.run.settings, self.config.invocation_params.dir
+        if self._inference is not None:
+            done = self._inference
+            terminalreporter.write_line(
+                f"inference: {done.asked} asked, {done.cached} cached, {done.failed} without a "
+                f"command, {done.seconds:.1f} s"
+            )
+            if done.failed:
+                terminalreporter.write_line(
+                    f"  {done.failed} of {done.asked} have no command (see error in "
+                    f"{settings.commands_file}); the next run asks for them again"
+                )
+            elif settings.phase == "inference":
+                terminalreporter.write_line(f"commands: {settings.commands_file}")
+        if self._results is not None:
+            for line in section(
+                self.tally, self._summary(), settings.output_dir, here, self._gate_line
+            ):
+                terminalreporter.write_line(line)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_json_modifyreport(self, json_report: dict[str, Any]) -> None:
+        """Add the summary to the report of pytest-json-report."""
+        if self._results is not None:
+            json_report["shelleval"] = self._summary()
+
+    def _summary(self) -> dict[str, Any]:
+        from pytest_shelleval.core.summary import summarize
+
+        run, settings = self.run, self.run.settings
+        prompt_hashes = self._prompts().sha256 if settings.phase != "execution" else None
+        return summarize(
+            self.tally,
+            total=len(self.selected),
+            model_name=", ".join(settings.model) or ", ".join(filter(None, self.tally.models)),
+            dataset_path=", ".join(settings.dataset) or str(settings.commands_file),
+            evaluation_time=round(time.monotonic() - self._started, 3),
+            sandbox_image=", ".join(self.tally.sandboxes) or None,
+            versions=_versions(),
+            dataset_sha256=run.sha256,
+            prompt_sha256=prompt_hashes,
+            git_commit=_git_commit(run.rootdir),
+            settings=settings.public(),
+        )
+
+
+class XdistHooks:
+    """What the controller does where pytest-xdist distributes the items."""
+
+    def __init__(self, controller: Controller) -> None:
+        self._controller = controller
+        self._inferred = False
+
+    def pytest_xdist_node_collection_finished(
+        self, node: WorkerController, ids: Sequence[str]
+    ) -> None:
+        """Phase 1 as soon as the first worker knows what is selected; tests wait for it."""
+        if not self._inferred:
+            self._inferred = True
+            self._controller.infer(ids)
+
+
+def _versions() -> dict[str, str]:
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    versions = {"pytest-shelleval": __version__, "python": platform.python_version()}
+    for package in ("pytest", "pytest-xdist", "openai", "datasets"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def _git_commit(directory: Path) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=directory,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None

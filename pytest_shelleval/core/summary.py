@@ -1,0 +1,196 @@
+"""summary.json: the figures of a run, counted from the lines of results.jsonl."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pytest_shelleval.core.files import read_json_lines, replace_file
+from pytest_shelleval.core.stats import pass_at_k, wilson_interval
+
+Key = tuple[str, str, int]
+"""Task id, model ("" where a file names none), sample."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What of one result the summary needs."""
+
+    status: str
+    error_kind: str | None
+    groups: tuple[str, ...]
+    seconds: float
+    reason: str
+
+
+@dataclass
+class Tally:
+    """Counts results as they come. A later result for the same command replaces the earlier."""
+
+    outcomes: dict[Key, Outcome] = field(default_factory=dict)
+    usage: Counter[str] = field(default_factory=Counter)
+    durations: Counter[str] = field(default_factory=Counter)
+    sandboxes: dict[str, None] = field(default_factory=dict)
+    """Image, or kind where there is none, of the sandboxes used, in order of appearance."""
+
+    def add(self, record: Mapping[str, Any], reason: str = "") -> None:
+        """Count one line of results.jsonl; *reason* says why it did not pass."""
+        key = (record["task_id"], record.get("model") or "", record.get("sample") or 0)
+        durations: Mapping[str, float] = record.get("durations") or {}
+        if key not in self.outcomes:  # tokens are bought once, however often a command runs
+            usage: Mapping[str, Any] = record.get("usage") or {}
+            self.usage.update({name: n for name, n in usage.items() if isinstance(n, int)})
+        self.durations.update(durations)
+        sandbox: Mapping[str, Any] = record.get("sandbox") or {}
+        if name := sandbox.get("image") or sandbox.get("kind"):
+            self.sandboxes[name] = None
+        level = record.get("difficulty_level")
+        groups = [f"tag:{tag}" for tag in record.get("tags") or ()]
+        groups += [f"difficulty:{level}"] if level is not None else []
+        self.outcomes[key] = Outcome(
+            status=status_of(record),
+            error_kind=record.get("error_kind"),
+            groups=tuple(groups),
+            seconds=sum(durations.values()),
+            reason=reason,
+        )
+
+    @classmethod
+    def of_file(cls, path: Path) -> Tally:
+        """The tally of a results.jsonl. Raises UserError when it can't be read."""
+        from pytest_shelleval.core.results import Result
+
+        tally = cls()
+        for _, record in read_json_lines(path):
+            tally.add(record, Result.from_record(record).failure_reason())
+        return tally
+
+    def count(self, status: str, model: str | None = None) -> int:
+        """Commands with *status*, of *model* or of all."""
+        return sum(
+            outcome.status == status and model in (None, key[1])
+            for key, outcome in self.outcomes.items()
+        )
+
+    @property
+    def models(self) -> list[str]:
+        """Models that have results, in order of appearance."""
+        return list(dict.fromkeys(key[1] for key in self.outcomes))
+
+    def error_kinds(self) -> dict[str, int]:
+        """How many errors of each kind, the commonest first."""
+        kinds = Counter(
+            outcome.error_kind or "other"
+            for outcome in self.outcomes.values()
+            if outcome.status == "error"
+        )
+        return dict(kinds.most_common())
+
+    def by_group(self, prefix: str) -> dict[str, dict[str, Any]]:
+        """Figures per tag (*prefix* ``tag``) or per difficulty level (``difficulty``)."""
+        groups: dict[str, list[str]] = {}
+        for outcome in self.outcomes.values():
+            for group in outcome.groups:
+                kind, _, name = group.partition(":")
+                if kind == prefix:
+                    groups.setdefault(name, []).append(outcome.status)
+        return {
+            name: rates(statuses.count("passed"), len(statuses), statuses.count("error"))
+            for name, statuses in sorted(groups.items())
+        }
+
+    def pass_at_k(self, model: str | None = None) -> dict[str, float]:
+        """pass@1, pass@2, pass@5, ... up to the samples per task, the mean over the tasks.
+
+        Errors count as samples that did not pass. A task with fewer samples than k is left out.
+        """
+        samples: dict[tuple[str, str], list[bool]] = {}
+        for (task_id, name, _), outcome in self.outcomes.items():
+            if model in (None, name):
+                samples.setdefault((task_id, name), []).append(outcome.status == "passed")
+        most = max(map(len, samples.values()), default=0)
+        ks = sorted({k for k in (1, 2, 5, 10, 20, 50, 100, most) if 1 <= k <= most})
+        figures = {}
+        for k in ks:
+            each = [pass_at_k(len(s), sum(s), k) for s in samples.values() if len(s) >= k]
+            figures[str(k)] = sum(each) / len(each)
+        return figures
+
+
+def status_of(record: Mapping[str, Any]) -> str:
+    """``passed``, ``failed`` or ``error``, also for lines of the script that this replaces."""
+    status = record.get("status")
+    if status is not None:
+        return str(status)
+    if record.get("generated_command") is None:
+        return "error"
+    return "passed" if record.get("overall_success") else "failed"
+
+
+def rates(passed: int, total: int, errors: int) -> dict[str, Any]:
+    """A pass rate with its denominators: of all, and of those that have a verdict."""
+    low, high = wilson_interval(passed, total)
+    scored = total - errors
+    return {
+        "total": total,
+        "passed": passed,
+        "errors": errors,
+        "scored": scored,
+        "success_rate": passed / total if total else 0.0,
+        "interval_95": [low, high],
+        "scored_rate": passed / scored if scored else 0.0,
+    }
+
+
+def summarize(tally: Tally, *, total: int | None = None, **facts: Any) -> dict[str, Any]:
+    """The object of summary.json.
+
+    *total* is the number of commands that were selected to run (those with a result, if None);
+    *facts* are fields that results.jsonl does not hold (``dataset_path``, ``settings``, ...).
+    """
+    recorded = len(tally.outcomes)
+    total = recorded if total is None else total
+    passed, errors = tally.count("passed"), tally.count("error")
+    overall = rates(passed, total, errors + total - recorded)
+    models = tally.models
+    return {
+        "model_name": ", ".join(filter(None, models)) or None,
+        "dataset_path": None,
+        "total_samples": total,
+        "successful_samples": passed,
+        "success_rate": overall["success_rate"],
+        "failed_samples": total - passed,
+        "evaluation_time": None,
+        "sandbox_image": ", ".join(tally.sandboxes) or None,
+        "errored_samples": errors,
+        "scored_samples": recorded - errors,
+        "scored_rate": overall["scored_rate"],
+        "unrun_samples": total - recorded,
+        "complete": recorded == total,
+        "interval_95": overall["interval_95"],
+        "pass_at_k": tally.pass_at_k(),
+        "by_model": {
+            name or "unknown": rates(
+                tally.count("passed", name),
+                sum(key[1] == name for key in tally.outcomes),
+                tally.count("error", name),
+            )
+            | {"pass_at_k": tally.pass_at_k(name)}
+            for name in models
+        },
+        "by_tag": tally.by_group("tag"),
+        "by_difficulty": tally.by_group("difficulty"),
+        "by_error_kind": tally.error_kinds(),
+        "usage": dict(tally.usage),
+        "durations": {name: round(seconds, 3) for name, seconds in tally.durations.items()},
+        **facts,
+    }
+
+
+def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
+    """Replace *path* by *summary*. Raises UserError when it can't be written."""
+    replace_file(path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")

@@ -1,0 +1,72 @@
+"""A result in words, for the report of an item that did not pass."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from pytest_shelleval.core.results import Result
+
+# control characters but newline and tab; and the marks that reverse the direction of text
+_HIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_SHOWN_LINES = 40
+_SHOWN_COLUMNS = 400
+
+
+def visible(text: str) -> str:
+    """*text* with control characters written out, as ``\\x1b``, so that none acts on a terminal."""
+
+    def written_out(match: re.Match[str]) -> str:
+        code = ord(match[0])
+        return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+    return _HIDDEN.sub(written_out, text)
+
+
+def explain(result: Result) -> str:
+    """Why the task did not pass: the reason on the first line, then what was run and what came."""
+    command = result.command
+    lines = [visible(result.failure_reason()), ""]
+    lines += _block("task", command.task, "")
+    lines += _block("setup", "\n".join(command.setup_commands), "$ ")
+    lines += _output(result.setup_output)
+    lines += _block("command", command.generated_command or "", "$ ")
+    if result.command_exit_code is not None or result.timed_out:
+        code = "none: it timed out" if result.timed_out else result.command_exit_code
+        lines.append(f"{'':11}exit code {code}" + ("; it left the shell" if result.exited else ""))
+        lines += _output(result.command_output, truncated=result.output_truncated)
+    lines += _block("condition", command.success_condition, "$ ")
+    if result.test_exit_code is not None or result.test_timed_out:
+        code = "none: it timed out" if result.test_timed_out else result.test_exit_code
+        lines.append(f"{'':11}exit code {code}")
+        lines += _output(result.test_output)
+    return "\n".join(lines)
+
+
+def _block(title: str, text: str, prompt: str) -> Iterator[str]:
+    if not text:
+        return
+    head = f"{title:<11}"
+    for number, line in enumerate(_cut(visible(text).splitlines())):
+        yield f"{head if number == 0 else '':11}{prompt if number == 0 else ' ' * len(prompt)}{line}"
+
+
+def _output(text: str | None, *, truncated: bool = False) -> Iterator[str]:
+    if not text:
+        return
+    for line in _cut(visible(text).splitlines()):
+        yield f"{'':11}| {line}"
+    if truncated:
+        yield f"{'':11}| ... (there was more than the output limit)"
+
+
+def _cut(lines: Sequence[str]) -> Iterator[str]:
+    """The first and last lines of a long text, and of each line the beginning."""
+    half = _SHOWN_LINES // 2
+    left_out = len(lines) - 2 * half
+    for number, line in enumerate(lines):
+        if left_out > 1 and half <= number < len(lines) - half:
+            if number == half:
+                yield f"... ({left_out} lines left out)"
+            continue
+        yield line if len(line) <= _SHOWN_COLUMNS else line[:_SHOWN_COLUMNS] + " ..."

@@ -1,0 +1,96 @@
+"""Fixtures. Override any of them in a conftest.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_shelleval.run import run_of
+
+if TYPE_CHECKING:
+    from pytest_shelleval.core.commands import Command, CommandStore
+    from pytest_shelleval.core.sandbox import Sandbox, SandboxProvider
+    from pytest_shelleval.core.tasks import Task
+    from pytest_shelleval.options import Settings
+
+
+@pytest.fixture(scope="session")
+def shelleval_settings(pytestconfig: pytest.Config) -> Settings:
+    """The settings of this run: every --shelleval option, resolved."""
+    from pytest_shelleval.options import from_config
+
+    run = run_of(pytestconfig)
+    return from_config(pytestconfig) if run is None else run.settings
+
+
+@pytest.fixture(scope="session")
+def shelleval_commands(
+    pytestconfig: pytest.Config, shelleval_settings: Settings
+) -> Iterator[CommandStore]:
+    """The commands of phase 1: what the controller wrote to commands.jsonl."""
+    from pytest_shelleval.core.commands import CommandStore
+
+    run = run_of(pytestconfig)
+    if run is not None:
+        yield run.commands
+        return
+    store = CommandStore(shelleval_settings.commands_file)
+    store.load()
+    yield store
+    store.close()
+
+
+@pytest.fixture(scope="session")
+def shelleval_sandboxes(
+    pytestconfig: pytest.Config, shelleval_settings: Settings
+) -> Iterator[SandboxProvider]:
+    """Where commands run: hands out fresh sandboxes, some of them made ahead."""
+    from pytest_shelleval.sandboxes.choice import choose_provider
+
+    provider = pytestconfig.hook.pytest_shelleval_sandboxes(settings=shelleval_settings)
+    if provider is None:
+        settings = shelleval_settings
+        provider = choose_provider(
+            settings.sandbox,
+            limits=settings.limits,
+            pool_size=settings.pool_size,
+            sos_wanted=bool(settings.given & {"sos-url", "sos-port"}),
+        )
+    yield provider
+    provider.close()
+
+
+@pytest.fixture
+def shelleval_task(request: pytest.FixtureRequest) -> Task:
+    """The task of this item."""
+    from pytest_shelleval.items import TaskItem
+
+    if not isinstance(request.node, TaskItem):
+        raise pytest.UsageError("shelleval_task is only there for the items of a dataset")
+    return request.node.subject.task
+
+
+@pytest.fixture
+def shelleval_command(
+    request: pytest.FixtureRequest, shelleval_task: Task, shelleval_commands: CommandStore
+) -> Command:
+    """The model's command for this item. Without one the item is an error, and no failure."""
+    from pytest_shelleval.items import find_command
+
+    return find_command(request.node, shelleval_task, shelleval_commands)
+
+
+@pytest.fixture
+def shelleval_sandbox(
+    request: pytest.FixtureRequest, shelleval_command: Command, shelleval_sandboxes: SandboxProvider
+) -> Iterator[Sandbox]:
+    """A fresh sandbox in which the setup of this item's task has run; closed at the end."""
+    from pytest_shelleval.items import start_execution
+
+    execution = start_execution(request, shelleval_command)
+    try:
+        yield execution.prepare()
+    finally:
+        execution.release()

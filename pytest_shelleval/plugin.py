@@ -1,0 +1,137 @@
+"""The plugin that pytest loads: hooks, each a few lines that hand on.
+
+Nothing heavy is imported here: this module is imported in every run of pytest.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_shelleval import options
+from pytest_shelleval.core.errors import UserError
+from pytest_shelleval.fixtures import (
+    shelleval_command,
+    shelleval_commands,
+    shelleval_sandbox,
+    shelleval_sandboxes,
+    shelleval_settings,
+    shelleval_task,
+)
+from pytest_shelleval.run import RUN, Run, run_of
+
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = [
+    "shelleval_command",
+    "shelleval_commands",
+    "shelleval_sandbox",
+    "shelleval_sandboxes",
+    "shelleval_settings",
+    "shelleval_task",
+]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the options."""
+    options.add_options(parser)
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Declare the hooks of this plugin."""
+    from pytest_shelleval import hooks
+
+    pluginmanager.add_hookspecs(hooks)
+
+
+def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
+    """Make the datasets arguments of pytest, as if they had been typed as paths."""
+    flags = vars(early_config.known_args_namespace)
+    try:
+        settings = options.resolve(
+            flags, os.environ, early_config.getini, early_config.invocation_params.dir
+        )
+        if not options.is_active(settings, flags):
+            return
+        run = Run(
+            settings,
+            early_config.rootpath,
+            early_config.invocation_params.dir,
+            _cache_directory(early_config),
+        )
+        early_config.stash[RUN] = run
+        if "PYTEST_XDIST_WORKER" not in os.environ:
+            run.copy_slow_datasets()
+    except UserError as error:
+        raise pytest.UsageError(str(error)) from error
+    named = {os.path.abspath(arg.partition("::")[0]) for arg in flags["file_or_dir"] or ()}
+    args += [str(source.path) for source in run.sources if str(source.path) not in named]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Take part in the run, if shelleval was asked for anything."""
+    config.addinivalue_line(
+        "markers",
+        "shelleval(tag, difficulty_level, model): put on the items of a shelleval dataset, "
+        "for -m \"shelleval(tag='git')\"",
+    )
+    run = run_of(config)
+    if run is None or hasattr(config, "workerinput"):
+        return
+    from pytest_shelleval.controller import Controller, XdistHooks
+
+    controller = Controller(config, run)
+    config.pluginmanager.register(controller, "shelleval-controller")
+    if config.pluginmanager.hasplugin("xdist"):
+        config.pluginmanager.register(XdistHooks(controller), "shelleval-xdist")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Phase 1 alone runs no items: workers would only cost time."""
+    run = run_of(config)
+    if run is not None and run.settings.phase == "inference":
+        config.option.numprocesses = None
+        config.option.dist = "no"
+        config.option.tx = []
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """Collect the datasets of the run."""
+    run = run_of(parent.config)
+    if run is None:
+        return None
+    from pytest_shelleval.items import DatasetFile
+
+    for number, source in enumerate(run.sources):
+        if source.path == file_path:
+            return DatasetFile.build(parent, run, number)
+    return None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[Any]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let the result travel on the report."""
+    report = yield
+    if run_of(item.config) is not None:
+        from pytest_shelleval.items import TaskItem
+        from pytest_shelleval.worker import complete_report
+
+        if isinstance(item, TaskItem):
+            complete_report(item, call, report)
+    return report
+
+
+def _cache_directory(config: pytest.Config) -> Path:
+    try:
+        name = config.getini("cache_dir")
+    except ValueError:  # -p no:cacheprovider
+        name = ".pytest_cache"
+    return Path(config.rootpath, os.path.expandvars(name), "d", "shelleval")

@@ -1,0 +1,184 @@
+"""What one process of pytest knows of the run: settings, datasets, tasks, commands.
+
+The controller and every xdist worker has one, in ``config.stash``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_shelleval.core.errors import UserError
+from pytest_shelleval.options import Settings
+
+if TYPE_CHECKING:
+    from pytest_shelleval.core.commands import CommandStore
+    from pytest_shelleval.core.tasks import Row, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One dataset of the run."""
+
+    name: str
+    """As the user gave it."""
+    path: Path
+    """The file that pytest collects."""
+    nodeid: str
+    copy: Path | None = None
+    """Rows that the controller copied from a format that is slow to read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What one item evaluates: one sample of one model for one task."""
+
+    task: Task
+    model: str | None
+    """None: whatever model the commands file has."""
+    sample: int
+
+
+class Run:
+    """The run as this process sees it; everything is loaded when first asked for."""
+
+    def __init__(self, settings: Settings, rootdir: Path, directory: Path, cache: Path) -> None:
+        self.settings = settings
+        self.rootdir = rootdir
+        self._directory = directory
+        self.sources = [
+            _source(name, rootdir, directory, cache, settings.split) for name in settings.dataset
+        ]
+        self.without_dataset = not self.sources
+        if self.without_dataset:
+            file = settings.commands_file
+            if not file.is_file():
+                raise UserError(
+                    f"{file}: no such file; run --shelleval-phase=inference first, or name the file "
+                    "with --shelleval-commands-file"
+                )
+            self.sources = [Source(file.name, file, _nodeid(file, rootdir))]
+
+    @cached_property
+    def tasks(self) -> list[list[Task]]:
+        """The tasks of each source. Raises UserError that names every broken row."""
+        from pytest_shelleval.core.tasks import build_tasks
+
+        if self.without_dataset:
+            tasks = self.commands.tasks()
+            count = self.settings.max_samples
+            return [tasks if count is None else tasks[:count]]
+        return build_tasks(map(self._rows, self.sources), max_samples=self.settings.max_samples)
+
+    @cached_property
+    def commands(self) -> CommandStore:
+        """commands.jsonl, loaded. Raises UserError that names every broken line."""
+        from pytest_shelleval.core.commands import CommandStore
+
+        store = CommandStore(self.settings.commands_file)
+        store.load()
+        return store
+
+    @cached_property
+    def variants(self) -> list[tuple[str | None, int]]:
+        """Model and sample of the items of each task."""
+        models: list[str | None] = list(self.settings.model)
+        samples = self.settings.samples
+        if self.settings.phase == "execution":
+            models = models or list(self.commands.models()) or [None]
+            if "samples" not in self.settings.given:
+                samples = max(self.commands.samples, 1)
+        return [(model, sample) for model in models for sample in range(samples)]
+
+    @cached_property
+    def subjects(self) -> dict[str, Subject]:
+        """Every subject by the node id of its item."""
+        return {
+            f"{source.nodeid}::{name}": subject
+            for number, source in enumerate(self.sources)
+            for name, subject in self.subjects_of(number)
+        }
+
+    def subjects_of(self, number: int) -> Iterator[tuple[str, Subject]]:
+        """Item name and subject of each item of source *number*."""
+        models = len({model for model, _ in self.variants})
+        samples = len({sample for _, sample in self.variants})
+        suffixes = [
+            _suffix(model if models > 1 else None, sample if samples > 1 else None)
+            for model, sample in self.variants
+        ]
+        for task in self.tasks[number]:
+            for suffix, (model, sample) in zip(suffixes, self.variants, strict=True):
+                yield task.task_id + suffix, Subject(task, model, sample)
+
+    def copy_slow_datasets(self) -> None:
+        """Copy datasets that are slow to read, so that each is read once for all processes."""
+        from pytest_shelleval.core.datasets import read_rows, write_copy
+
+        for source in self.sources:
+            if source.copy is not None:
+                rows = read_rows(source.name, split=self.settings.split, base=self._directory)
+                write_copy(rows, source.copy)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hex SHA-256 of the dataset: of the file, or over those of all files."""
+        from pytest_shelleval.core.datasets import sha256_of
+
+        digests = [sha256_of(source.copy or source.path) for source in self.sources]
+        if len(digests) == 1:
+            return digests[0]
+        return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+    def _rows(self, source: Source) -> Iterable[Row]:
+        from pytest_shelleval.core.datasets import read_copy, read_rows
+
+        if source.copy is not None:
+            return read_copy(source.copy)
+        return read_rows(source.name, base=self._directory)
+
+
+RUN: pytest.StashKey[Run] = pytest.StashKey()
+
+
+def run_of(config: pytest.Config) -> Run | None:
+    """The run of *config*, None where shelleval has nothing to do."""
+    return config.stash.get(RUN, None)
+
+
+def _source(name: str, rootdir: Path, directory: Path, cache: Path, split: str) -> Source:
+    from pytest_shelleval.core.datasets import is_hub_name, is_quick
+
+    path = directory / name
+    if path.is_file():
+        nodeid = _nodeid(path, rootdir)
+        copied = not is_quick(path)
+    elif path.is_dir() or is_hub_name(name):
+        nodeid = f"{name.strip('/')}[{split}]"
+        copied = True
+    else:
+        raise UserError(f"dataset {name}: no such file or folder")
+    if not copied:
+        return Source(name, path, nodeid)
+    stem = hashlib.sha256(f"{path}\0{split}".encode()).hexdigest()[:12]
+    copy = cache / f"{path.stem}-{stem}.jsonl"
+    return Source(name, path if path.is_file() else copy, nodeid, copy)
+
+
+def _nodeid(path: Path, rootdir: Path) -> str:
+    """The node id of *path*: relative to *rootdir*, else just its name."""
+    try:
+        return path.resolve().relative_to(rootdir.resolve()).as_posix()
+    except ValueError:
+        return path.name
+
+
+def _suffix(model: str | None, sample: int | None) -> str:
+    parts: list[Any] = [part for part in (model, sample) if part is not None]
+    return "[" + "-".join(map(str, parts)).replace("::", ":") + "]" if parts else ""

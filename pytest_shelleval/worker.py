@@ -1,0 +1,86 @@
+"""How a result travels home: on its report, as one ASCII string.
+
+Under pytest-xdist reports are sent from workers to the controller; without it the report just goes
+from the item to the controller in the same process. Either way only the controller writes files.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from pytest_shelleval.items import InferenceFailed, TaskItem
+
+_ATTRIBUTE = "shelleval_result"
+
+
+def complete_report(item: TaskItem, call: pytest.CallInfo[Any], report: pytest.TestReport) -> None:
+    """Put the item's result and its explanation on *report*, when this is where it ended."""
+    from pytest_shelleval.core.results import Result, empty_command
+
+    error = call.excinfo.value if call.excinfo is not None else None
+    if report.when == "teardown" or (report.when == "setup" and error is None) or report.skipped:
+        return
+    result = item.result
+    if error is not None:
+        if result is None:
+            subject = item.subject
+            command = empty_command(subject.task, subject.model, subject.sample)
+            result = item.result = Result.of(subject.task, command)
+        if result.status == "error" and result.error is None:
+            # neither verdict nor known error: a fixture of the user's, a time-out plugin, Ctrl-C
+            kind = "interrupted" if report.when == "call" else "sandbox"
+            result.fail_as_error(
+                "inference" if isinstance(error, InferenceFailed) else kind,  # type: ignore[arg-type]
+                f"{type(error).__name__}: {error}",
+            )
+        text = item.explained(error)
+        if text is not None:
+            report.longrepr = text
+    if result is None:
+        return
+    if report.when == "call" and result.status == "error":
+        # pytest counts a failure of the setup phase as an error, one of the call phase as a failure
+        report.when = "setup"
+    _add_properties(item, report)
+    # ASCII, since xdist dies of lone surrogates; a string, since it dies of most other types
+    setattr(report, _ATTRIBUTE, json.dumps(result.to_record()))
+
+
+def _add_properties(item: TaskItem, report: pytest.TestReport) -> None:
+    """Add what --junitxml and --json-report show per test."""
+    result = item.result
+    assert result is not None
+    properties: dict[str, object] = {
+        "task_id": result.command.task_id,
+        "model": result.command.model,
+        "sample": result.command.sample,
+        "status": result.status,
+        "command": result.command.generated_command,
+        "command_exit_code": result.command_exit_code,
+        "test_exit_code": result.test_exit_code,
+        "error_kind": result.error_kind,
+        "timed_out": result.timed_out,
+    }
+    given = [(name, str(value)) for name, value in properties.items() if value is not None]
+    item.user_properties.extend(given)
+    report.user_properties = list(item.user_properties)
+    if result.command_output:
+        report.sections.append(("Captured stdout of the command", _printable(result.command_output)))
+
+
+def result_on(report: pytest.TestReport) -> dict[str, Any] | None:
+    """The line for results.jsonl that *report* brought, if it brought one."""
+    text = getattr(report, _ATTRIBUTE, None)
+    if text is None:
+        return None
+    record: dict[str, Any] = json.loads(text)
+    return record
+
+
+def _printable(text: str) -> str:
+    from pytest_shelleval.explain import visible
+
+    return visible(text)
