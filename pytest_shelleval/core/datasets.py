@@ -213,12 +213,19 @@ def _read_hub(name: str, split: str) -> Iterator[Row]:
     try:
         loaded = datasets.load_dataset(name, split=split)
     except Exception as error:  # its errors have no common base
-        first = str(error).strip().splitlines()
         raise UserError(
             f"dataset {name}: no such file here, and the Hugging Face hub did not give its split "
-            f"{split!r}: {first[0] if first else type(error).__name__}"
+            f"{split!r}: {_root_cause(error)}"
         ) from error
     yield from _numbered(f"{name}[{split}]", loaded)
+
+
+def _root_cause(error: BaseException) -> str:
+    """The first line of the exception that *error* came from: what datasets wraps says little."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def _numbered(dataset: str, records: Any) -> Iterator[Row]:
