@@ -1,0 +1,286 @@
+"""One task through a sandbox: verdicts, errors, retries. The sandbox here is a script."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from pytest_shelleval.core.commands import Command
+from pytest_shelleval.core.errors import SandboxError, SandboxUnavailable
+from pytest_shelleval.core.execution import Execution, ExecutionPolicy, SetupFailed, setup_script
+from pytest_shelleval.core.results import Result
+from pytest_shelleval.core.sandbox import ExecResult, Sandbox, SandboxProvider
+from pytest_shelleval.core.tasks import Task
+
+Answer = Callable[[str], ExecResult]
+
+
+def done(exit_code: int | None = 0, output: str = "", **more: Any) -> ExecResult:
+    return ExecResult(output=output, exit_code=exit_code, **more)
+
+
+class Scripted:
+    """Sandboxes that answer what a test says, and remember what they were asked."""
+
+    def __init__(self, answer: Answer, *, broken: int = 0) -> None:
+        self.answer = answer
+        self.broken = broken
+        self.asked: list[tuple[str, str, str | None]] = []
+        self.open = 0
+        self.acquired = 0
+
+    def acquire(self) -> Sandbox:
+        self.acquired += 1
+        if self.acquired <= self.broken:
+            raise SandboxError("no sandbox today")
+        self.open += 1
+        return ScriptedSandbox(self)
+
+    @property
+    def info(self) -> Mapping[str, Any]:
+        return {"kind": "scripted"}
+
+    def close(self) -> None:
+        pass
+
+
+class ScriptedSandbox:
+    def __init__(self, script: Scripted) -> None:
+        self._script = script
+        self.id = f"s{script.acquired}"
+        self.info = {"kind": "scripted", "id": self.id}
+
+    def exec(self, text: str, *, timeout: float, cwd: str | None = None) -> ExecResult:
+        self._script.asked.append(("exec", text, cwd))
+        return self._script.answer(text)
+
+    def exec_session(self, text: str, *, timeout: float) -> ExecResult:
+        self._script.asked.append(("session", text, None))
+        return self._script.answer(text)
+
+    def session_directory(self) -> str:
+        return "/where/it/ended"
+
+    def close(self) -> None:
+        self._script.open -= 1
+
+
+def task(*setup: str, **fields: Any) -> Task:
+    return Task(
+        task_id="t", task="Do it", setup_commands=setup, success_condition="CHECK", **fields
+    )
+
+
+def command(text: str | None = "COMMAND") -> Command:
+    return Command(
+        task_id="t",
+        task="Do it",
+        setup_commands=[],
+        success_condition="CHECK",
+        generated_command=text,
+        timestamp="2026-01-01T00:00:00Z",
+    )
+
+
+def run(source: SandboxProvider, the_task: Task, **policy: Any) -> Result:
+    execution = Execution(the_task, command(), source, ExecutionPolicy(**policy))
+    try:
+        execution.prepare()
+        return execution.run()
+    finally:
+        execution.release()
+
+
+@pytest.mark.parametrize(
+    ("of_command", "of_check", "status", "reason"),
+    [
+        (done(0), done(0), "passed", ""),
+        (done(3), done(0), "failed", "the command failed with exit code 3"),
+        (done(0), done(1), "failed", "the success condition is not met (exit code 1)"),
+        (done(None, timed_out=True), done(0), "failed", "the command timed out"),
+        (done(137, limit="memory"), done(0), "failed", "the command went over the limit on memory"),
+        (done(0, limit="disk"), done(0), "failed", "the command went over the limit on disk"),
+        (done(0), done(None, timed_out=True), "failed", "the success condition timed out"),
+    ],
+)
+def test_the_verdict_needs_both_command_and_condition(
+    of_command: ExecResult, of_check: ExecResult, status: str, reason: str
+) -> None:
+    source = Scripted(lambda text: of_command if text == "COMMAND" else of_check)
+    result = run(source, task())
+    assert (result.status, result.failure_reason()) == (status, reason)
+    assert result.overall_success == (result.command_success and result.test_passed)
+    assert result.overall_success == (status == "passed")
+    assert source.open == 0
+
+
+def test_separate_steps_start_afresh() -> None:
+    source = Scripted(lambda text: done())
+    run(source, task("one # comment", "two"))
+    assert [(kind, cwd) for kind, _, cwd in source.asked] == [
+        ("exec", None),
+        ("session", None),
+        ("exec", None),
+    ]
+
+
+def test_shared_steps_share_the_session_and_the_row_may_ask_for_it() -> None:
+    for the_task, steps in ((task("one", "two", steps="shared"), "separate"), (task("one", "two"), "shared")):
+        source = Scripted(lambda text: done(output=text + "\n"))
+        result = run(source, the_task, steps=steps)
+        assert source.asked == [
+            ("session", "one", None),
+            ("session", "two", None),
+            ("session", "COMMAND", None),
+            ("exec", "CHECK", "/where/it/ended"),
+        ]
+        assert result.setup_output == "one\ntwo\n"
+        assert [step["command"] for step in result.trajectory] == ["one", "two", "COMMAND"]
+        assert result.steps == "shared"
+
+
+@pytest.mark.parametrize("steps", ["separate", "shared"])
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (done(2), "failed with exit code 2"),
+        (done(None, timed_out=True), "took longer than 300 s"),
+        (done(0, limit="disk"), "went over the sandbox's limit on disk"),
+    ],
+)
+def test_a_failed_setup_is_an_error_and_no_verdict(
+    steps: str, answer: ExecResult, message: str
+) -> None:
+    source = Scripted(lambda text: answer)
+    execution = Execution(task("x"), command(), source, ExecutionPolicy(steps=steps))  # type: ignore[arg-type]
+    with pytest.raises(SetupFailed, match=message):
+        execution.prepare()
+    execution.release()
+    assert (execution.result.status, execution.result.error_kind) == ("error", "setup")
+    assert "COMMAND" not in str(source.asked)
+    assert (source.acquired, source.open) == (1, 0)
+
+
+def test_a_setup_that_leaves_a_shared_shell_is_an_error() -> None:
+    source = Scripted(lambda text: done(0, exited=text == "exit"))
+    execution = Execution(task("exit", "x"), command(), source, ExecutionPolicy(steps="shared"))
+    with pytest.raises(SetupFailed, match="setup command 1 of 2 ended the shell"):
+        execution.prepare()
+
+
+def test_only_the_last_setup_command_decides_unless_strict() -> None:
+    def answer(text: str) -> ExecResult:
+        return done(1 if text == "bad" else 0)
+
+    assert run(Scripted(answer), task("bad", "good"), steps="shared").status == "passed"
+    with pytest.raises(SetupFailed, match="setup command 1 of 2 failed"):
+        run(Scripted(answer), task("bad", "good"), steps="shared", strict_setup=True)
+
+
+@pytest.mark.parametrize(
+    ("items", "strict", "output", "code"),
+    [
+        (["echo a # comment", "echo b"], False, "a\nb\n", 0),
+        (["cat <<E\nin\nE", "echo b"], False, "in\nb\n", 0),
+        (["echo a &", "wait; echo b"], False, "a\nb\n", 0),
+        (["x='it'\"'\"'s'", 'echo "$x"'], False, "it's\n", 0),
+        (["cd /", "pwd"], False, "/\n", 0),
+        (["echo a;", "", "echo b"], False, "a\nb\n", 0),
+        (["false", "echo b"], False, "b\n", 0),
+        (["false", "echo b"], True, "", 1),
+        (["echo a", "(exit 3)"], False, "a\n", 3),
+        (["exit 4", "echo b"], False, "", 4),
+    ],
+)
+def test_setup_commands_run_in_order_each_whole(
+    items: list[str], strict: bool, output: str, code: int
+) -> None:
+    ran = subprocess.run(
+        ["bash", "-c", setup_script(items, strict=strict)], capture_output=True, text=True, check=False
+    )
+    assert (ran.stdout, ran.returncode) == (output, code)
+
+
+def test_a_syntax_error_stays_in_its_item() -> None:
+    script = setup_script(["echo 'open", "echo b"], strict=False)
+    ran = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert ran.stdout == "b\n"
+
+
+def test_infrastructure_faults_are_tried_again_in_a_fresh_sandbox() -> None:
+    result = run(Scripted(lambda text: done(), broken=2), task())
+    assert (result.status, result.attempt) == ("passed", 3)
+
+
+def test_a_sandbox_that_dies_under_the_command_is_replaced_and_set_up_again() -> None:
+    calls: list[str] = []
+
+    def answer(text: str) -> ExecResult:
+        calls.append(text)
+        if calls.count("COMMAND") == 1 and text == "COMMAND":
+            raise SandboxError("died")
+        return done()
+
+    source = Scripted(answer)
+    result = run(source, task("SETUP", steps="shared"))
+    assert calls == ["SETUP", "COMMAND", "SETUP", "COMMAND", "CHECK"]
+    assert (result.status, result.attempt, source.open) == ("passed", 2, 0)
+    assert [step["command"] for step in result.trajectory] == ["SETUP", "COMMAND"]
+
+
+def test_an_infrastructure_fault_that_stays_is_an_error() -> None:
+    source = Scripted(lambda text: done(), broken=9)
+    execution = Execution(task(), command(), source, ExecutionPolicy())
+    with pytest.raises(SandboxError, match="no sandbox today"):
+        execution.prepare()
+    assert (execution.result.status, execution.result.error_kind) == ("error", "sandbox")
+    assert source.acquired == 3
+
+
+def test_a_sandbox_that_can_never_work_is_not_tried_again() -> None:
+    class Never(Scripted):
+        def acquire(self) -> Sandbox:
+            self.acquired += 1
+            raise SandboxUnavailable("not on this machine")
+
+    source = Never(lambda text: done())
+    with pytest.raises(SandboxUnavailable):
+        run(source, task())
+    assert source.acquired == 1
+
+
+@pytest.mark.parametrize(
+    ("score", "status", "reason"),
+    [
+        (1, "passed", ""),
+        (True, "passed", ""),
+        (0.5, "failed", "the score is 0.5, less than 1"),
+        (None, "failed", "the success condition is not met (exit code 1)"),
+    ],
+)
+def test_a_score_stands_in_for_the_condition(
+    score: float | None, status: str, reason: str
+) -> None:
+    source = Scripted(lambda text: done(text != "COMMAND" and 1 or 0))
+    execution = Execution(task(), command(), source, ExecutionPolicy())
+    result = execution.run(score=lambda result, sandbox: score)
+    execution.release()
+    assert (result.status, result.failure_reason()) == (status, reason)
+
+
+def test_a_result_survives_its_record() -> None:
+    result = run(Scripted(lambda text: done(output="out")), task("x", tags=("git",)))
+    record = result.to_record()
+    assert Result.from_record(record).to_record() == record
+    assert record["tags"] == ["git"]
+    assert list(record)[:6] == [
+        "task_id",
+        "task",
+        "setup_commands",
+        "success_condition",
+        "generated_command",
+        "timestamp",
+    ]
