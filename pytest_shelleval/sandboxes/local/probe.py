@@ -1,0 +1,137 @@
+"""Whether the local sandbox works on this machine: found out by making one and using it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pytest_shelleval.core.errors import SandboxError
+from pytest_shelleval.sandboxes.base import Limits
+
+_ELSEWHERE = "Or use another sandbox: --shelleval-sandbox=docker or --shelleval-sandbox=sos."
+_TRIAL = (
+    "set -e; [ $(id -u) = 0 ]; cd /tmp; echo text > file; [ $(cat file) = text ]; "
+    "rm -rf /srv; mkdir /srv; touch /etc/trial /usr/local/bin/trial; [ -r /proc/self/status ]"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeReport:
+    """What a trial of the local sandbox showed."""
+
+    ok: bool
+    reason: str = ""
+    """Why it does not work, in one sentence."""
+    remedy: tuple[str, ...] = ()
+    """What to type, or to use instead."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """How sandboxes are built here: ids mapped, what holds the limits."""
+
+    @property
+    def message(self) -> str:
+        """Reason and remedy for a person."""
+        return "\n".join((self.reason, *self.remedy))
+
+
+def probe() -> ProbeReport:
+    """Start one real sandbox and run a command in it."""
+    from pytest_shelleval.sandboxes.local.provider import LocalProvider, ZygoteRefused
+
+    unsupported = _unsupported()
+    if unsupported:
+        return _report({"stage": "platform", "errno": 0, "error": unsupported})
+    provider = LocalProvider(Limits(), pool_size=0)
+    try:
+        sandbox = provider.acquire()
+        result = sandbox.exec(_TRIAL, timeout=20)
+        facts = provider.facts
+    except SandboxError as error:
+        if isinstance(error.__cause__, ZygoteRefused):
+            return _report(error.__cause__.facts)
+        return _report({"stage": "trial", "errno": 0, "error": str(error)})
+    finally:
+        provider.close()
+    if result.exit_code != 0:
+        said = result.output.strip() or f"exit status {result.exit_code}"
+        return _report({"stage": "trial", "errno": 0, "error": f"a trial command failed: {said}"})
+    return ProbeReport(
+        True,
+        facts={
+            **facts,
+            "seccomp": True,
+            "memory_by": "watchdog and RLIMIT_DATA",
+            "processes_by": "RLIMIT_NPROC",
+            "disk_by": "tmpfs",
+        },
+    )
+
+
+def explain(facts: Mapping[str, Any]) -> str:
+    """The message for a zygote that says it can't make sandboxes here."""
+    return _report(facts).message
+
+
+def _unsupported() -> str:
+    if sys.platform != "linux":
+        return f"it needs Linux, this is {platform.system() or sys.platform}"
+    release = platform.release()
+    if release.endswith("-Microsoft"):
+        return "WSL 1 has no namespaces"
+    return ""
+
+
+def _setting(path: str) -> str:
+    with contextlib.suppress(OSError), open(f"/proc/sys/{path}") as file:
+        return file.read().strip()
+    return ""
+
+
+def _in_container() -> bool:
+    if any(os.path.exists(path) for path in ("/.dockerenv", "/run/.containerenv")):
+        return True
+    if "KUBERNETES_SERVICE_HOST" in os.environ:
+        return True
+    with contextlib.suppress(OSError), open("/proc/1/cgroup") as file:
+        text = file.read()
+        return any(word in text for word in ("docker", "kubepods", "containerd", "libpod"))
+    return False
+
+
+def _report(facts: Mapping[str, Any]) -> ProbeReport:
+    reason = f"The local sandbox does not work here: {facts.get('error')}."
+    return ProbeReport(False, reason, (*_remedies(facts), _ELSEWHERE), dict(facts))
+
+
+def _remedies(facts: Mapping[str, Any]) -> list[str]:
+    if facts.get("stage") in ("platform", "seccomp"):
+        return []
+    remedies = []
+    if _setting("kernel/apparmor_restrict_unprivileged_userns") == "1":
+        remedies += [
+            "AppArmor restricts user namespaces here. Allow them with:",
+            "    sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
+        ]
+    if _setting("kernel/unprivileged_userns_clone") == "0":
+        remedies += [
+            "User namespaces are switched off for ordinary users. Allow them with:",
+            "    sudo sysctl -w kernel.unprivileged_userns_clone=1",
+        ]
+    for kind in ("user", "mnt", "pid", "ipc", "uts", "net"):
+        name = f"max_{kind}_namespaces"
+        if _setting(f"user/{name}") == "0":
+            remedies += [
+                f"The number of {kind} namespaces is limited to 0. Raise it with:",
+                f"    sudo sysctl -w user.{name}=10000",
+            ]
+    if not remedies and _in_container():
+        remedies += [
+            "This is a container whose profile denies namespaces. Start it with:",
+            "    --security-opt seccomp=unconfined --security-opt apparmor=unconfined "
+            "--security-opt systempaths=unconfined",
+        ]
+    return remedies

@@ -1,0 +1,302 @@
+"""The local sandbox as the rest of the project sees it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest_shelleval
+from pytest_shelleval.core.errors import SandboxError, SandboxUnavailable
+from pytest_shelleval.core.sandbox import ExecResult
+from pytest_shelleval.sandboxes.base import START_DIRECTORY, Limits
+from pytest_shelleval.sandboxes.local import protocol
+
+_CODE = (
+    "import sys; sys.path.append(sys.argv[1]); "
+    "from pytest_shelleval.sandboxes.local.zygote import main; main(int(sys.argv[2]))"
+)
+_START_SECONDS = 30.0
+_READY_SECONDS = 30.0
+_MARGIN_SECONDS = 15.0
+_END_SECONDS = 5.0
+_KIND = {"kind": "local", "rootfs": "host"}
+
+
+class ZygoteRefused(Exception):  # noqa: N818 - what it did
+    """The zygote says that it can't make sandboxes here."""
+
+    def __init__(self, facts: Mapping[str, Any]) -> None:
+        super().__init__(str(facts.get("error")))
+        self.facts = facts
+
+
+class Zygote:
+    """The client's side of the process that sandboxes are forked from."""
+
+    def __init__(self, limits: Limits) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket = ours
+        self._socket.settimeout(_START_SECONDS)
+        root = str(Path(pytest_shelleval.__file__).resolve().parent.parent)
+        try:
+            with theirs:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-I", "-S", "-c", _CODE, root, str(theirs.fileno())],
+                    env={},
+                    cwd="/",
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    pass_fds=(theirs.fileno(),),
+                    start_new_session=True,
+                )
+        except OSError as error:
+            ours.close()
+            raise SandboxError(f"The local sandbox's helper did not start: {error}") from error
+        try:
+            configuration = {
+                "memory": limits.memory,
+                "disk": limits.disk,
+                "processes": limits.processes,
+                "output": limits.output,
+            }
+            ours.send(json.dumps(configuration).encode())
+            message = ours.recv(65536)
+        except OSError as error:
+            self.close()
+            raise SandboxError(f"The local sandbox's helper does not answer: {error}") from error
+        if not message:
+            status = self._process.wait()
+            self.close()
+            raise SandboxError(f"The local sandbox's helper ended at once, status {status}")
+        self.facts: dict[str, Any] = json.loads(message)
+        if "error" in self.facts:
+            self.close()
+            raise ZygoteRefused(self.facts)
+
+    def request(self) -> socket.socket:
+        """Ask for a sandbox: its control socket, not waited for."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            with theirs:
+                socket.send_fds(self._socket, [b"n"], [theirs.fileno()])
+        except OSError:
+            ours.close()
+            raise
+        return ours
+
+    def close(self) -> None:
+        """End the process; its sandboxes end with their own sockets."""
+        self._socket.close()
+        try:
+            self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+class LocalSandbox:
+    """One sandbox; see :class:`pytest_shelleval.core.sandbox.Sandbox`."""
+
+    def __init__(self, control: socket.socket, process: int) -> None:
+        self._id = f"local-{secrets.token_hex(4)}"
+        self._control: socket.socket | None = control
+        self.process = process
+        self._directory = START_DIRECTORY
+
+    @property
+    def id(self) -> str:
+        """``local-`` and eight hexadecimal digits."""
+        return self._id
+
+    @property
+    def info(self) -> Mapping[str, Any]:
+        """Kind, root file system and id."""
+        return {**_KIND, "id": self._id}
+
+    def exec(self, text: str, *, timeout: float, cwd: str | None = None) -> ExecResult:
+        """Run *text* in a fresh bash."""
+        return self._run(protocol.EXEC, text, timeout, cwd or START_DIRECTORY)
+
+    def exec_session(self, text: str, *, timeout: float) -> ExecResult:
+        """Run *text* in the session."""
+        return self._run(protocol.SESSION, text, timeout, "")
+
+    def session_directory(self) -> str:
+        """Where the session is, or was when it ended."""
+        return self._directory
+
+    def close(self) -> None:
+        """End every process of the sandbox; the kernel frees the rest."""
+        control, self._control = self._control, None
+        if control is None:
+            return
+        with contextlib.suppress(OSError):
+            signal.pidfd_send_signal(self.process, signal.SIGKILL)
+        control.close()
+
+    def _run(self, operation: int, text: str, timeout: float, directory: str) -> ExecResult:
+        if self._control is None:
+            raise SandboxError(f"Sandbox {self._id} is closed")
+        encoded = _encode(text)
+        if len(encoded) > protocol.LONGEST_TEXT:
+            raise SandboxError(
+                f"The command has {len(encoded)} bytes; {protocol.LONGEST_TEXT} at most"
+            )
+        deadline = time.monotonic() + timeout + _MARGIN_SECONDS
+        try:
+            self._control.settimeout(timeout + _MARGIN_SECONDS)
+            self._control.sendall(protocol.request(operation, timeout, _encode(directory), encoded))
+            fields, output, _ = receive(self._control, deadline)
+        except OSError as error:
+            self.close()
+            raise SandboxError(
+                f"Sandbox {self._id} failed: {error or type(error).__name__}"
+            ) from error
+        self._directory = fields.get("cwd", self._directory)
+        if fields.get("dead"):
+            raise SandboxError("The session has ended; only fresh shells can be run")
+        return ExecResult(
+            output=output.decode("utf-8", "backslashreplace"),
+            exit_code=fields["code"],
+            exited=fields["exited"],
+            timed_out=fields["timed_out"],
+            truncated=fields["truncated"],
+            limit=fields["limit"],
+            duration=fields["duration"],
+        )
+
+
+def _encode(text: str) -> bytes:
+    text = text.replace("\0", "")
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
+
+
+def receive(control: socket.socket, deadline: float) -> tuple[dict[str, Any], bytes, list[int]]:
+    """The next answer, and descriptors that came with it; OSError if none comes in time."""
+    data = bytearray()
+    descriptors: list[int] = []
+    needed = protocol.ANSWER.size
+    head_size = 0
+    while len(data) < needed or not head_size:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("no answer")
+        control.settimeout(left)
+        part, received, _, _ = socket.recv_fds(control, 1 << 20, 4)
+        descriptors += received
+        if not part:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            raise ConnectionResetError("its supervisor is gone")
+        data += part
+        if not head_size and len(data) >= protocol.ANSWER.size:
+            head_size, output_size = protocol.ANSWER.unpack_from(data)
+            needed = protocol.ANSWER.size + head_size + output_size
+    start = protocol.ANSWER.size + head_size
+    return json.loads(data[protocol.ANSWER.size : start]), bytes(data[start:]), descriptors
+
+
+class LocalProvider:
+    """Hands out local sandboxes, each used once, some of them made ahead."""
+
+    def __init__(self, limits: Limits = Limits(), *, pool_size: int = 1) -> None:
+        self._limits = limits
+        self._pool_size = pool_size
+        self._lock = threading.Lock()
+        self._zygote: Zygote | None = None
+        self._spares: deque[socket.socket] = deque()
+        self._given: list[LocalSandbox] = []
+
+    @property
+    def info(self) -> Mapping[str, Any]:
+        """Kind and root file system."""
+        return dict(_KIND)
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """How sandboxes are built on this machine; empty before the first."""
+        return dict(self._zygote.facts) if self._zygote else {}
+
+    def acquire(self) -> LocalSandbox:
+        """A fresh sandbox."""
+        with self._lock:
+            self._forget_ended()
+            for attempt in (1, 2):
+                try:
+                    sandbox = self._next()
+                    break
+                except SandboxUnavailable:
+                    raise
+                except (OSError, SandboxError) as error:
+                    self._stop_zygote()
+                    if attempt == 2:
+                        raise SandboxError(f"No local sandbox could be made: {error}") from error
+            self._given.append(sandbox)
+            return sandbox
+
+    def _next(self) -> LocalSandbox:
+        if self._zygote is None:
+            try:
+                self._zygote = Zygote(self._limits)
+            except ZygoteRefused as refusal:
+                from pytest_shelleval.sandboxes.local.probe import explain
+
+                raise SandboxUnavailable(explain(refusal.facts)) from refusal
+        while len(self._spares) <= self._pool_size:
+            self._spares.append(self._zygote.request())
+        control = self._spares.popleft()
+        try:
+            fields, _, descriptors = receive(control, time.monotonic() + _READY_SECONDS)
+        except OSError:
+            control.close()
+            raise
+        if "error" in fields or not descriptors:
+            control.close()
+            raise SandboxError(str(fields.get("error")))
+        return LocalSandbox(control, descriptors[0])
+
+    def _forget_ended(self, wait: float = 0.0) -> None:
+        """Let go of sandboxes whose processes are all gone, and close those that died."""
+        deadline = time.monotonic() + wait
+        kept = []
+        for sandbox in self._given:
+            poll = select.poll()
+            poll.register(sandbox.process, select.POLLIN)
+            if poll.poll(max(0.0, deadline - time.monotonic()) * 1000 if wait else 0):
+                sandbox.close()
+                os.close(sandbox.process)
+            else:
+                kept.append(sandbox)
+        self._given = kept
+
+    def _stop_zygote(self) -> None:
+        while self._spares:
+            self._spares.popleft().close()
+        if self._zygote is not None:
+            self._zygote.close()
+            self._zygote = None
+
+    def close(self) -> None:
+        """End all sandboxes and wait, within bounds, until they are gone."""
+        with self._lock:
+            for sandbox in self._given:
+                sandbox.close()
+            self._stop_zygote()
+            self._forget_ended(_END_SECONDS)

@@ -1,0 +1,212 @@
+"""The root file system of a sandbox: the host's programs below, the sandbox's own files above.
+
+The zygote makes the lower layers once (:func:`prepare`); each sandbox stacks an empty, bounded
+writable layer on them (:func:`assemble`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pytest_shelleval.sandboxes.local import etc
+from pytest_shelleval.sandboxes.local.namespaces import (
+    MS_BIND,
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_PRIVATE,
+    MS_RDONLY,
+    MS_REC,
+    MS_REMOUNT,
+    attach_mount,
+    mount,
+    pivot_root,
+)
+
+_LOCAL = "/usr/local"
+_PROGRAM_TREES = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+_DIRECTORIES: tuple[tuple[str, int], ...] = (
+    ("boot", 0o755),
+    ("dev", 0o755),
+    ("etc", 0o755),
+    ("home", 0o755),
+    ("home/shellm", 0o755),
+    ("media", 0o755),
+    ("mnt", 0o755),
+    ("opt", 0o755),
+    ("proc", 0o555),
+    ("root", 0o700),
+    ("run", 0o755),
+    ("run/lock", 0o1777),
+    ("srv", 0o755),
+    ("sys", 0o555),
+    ("tmp", 0o1777),
+    ("usr", 0o755),
+    ("var", 0o755),
+    ("var/backups", 0o755),
+    ("var/cache", 0o755),
+    ("var/lib", 0o755),
+    ("var/lib/dpkg", 0o755),
+    ("var/lib/dpkg/alternatives", 0o755),
+    ("var/lib/dpkg/info", 0o755),
+    ("var/lib/dpkg/updates", 0o755),
+    ("var/local", 0o2775),
+    ("var/log", 0o755),
+    ("var/mail", 0o2775),
+    ("var/opt", 0o755),
+    ("var/spool", 0o755),
+    ("var/tmp", 0o1777),
+)
+_LINKS = (("var/run", "/run"), ("var/lock", "/run/lock"), ("var/spool/mail", "../mail"))
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """One part of the root file system that gets its own writable layer."""
+
+    path: str
+    """Where it goes, without the leading slash."""
+    layers: str
+    """Overlay's lowerdir, the uppermost first; or one tree that can only be shown as it is."""
+    writable: bool = True
+
+
+def host_trees() -> list[str]:
+    """The folders of the host that hold its programs: /usr, and those beside it that are no links."""
+    return [path for path in _PROGRAM_TREES if os.path.isdir(path) and not os.path.islink(path)]
+
+
+def prepare(mapped: Mapping[str, int]) -> list[Tree]:
+    """In a new mount namespace, make a root that holds the layers, and enter it.
+
+    *mapped* has detached mounts whose owners are those of the sandbox, by path on the host.
+    """
+    mount(None, "/", None, MS_REC | MS_PRIVATE)
+    base = next(path for path in ("/tmp", "/run", "/mnt", "/var") if os.path.isdir(path))
+    mount("tmpfs", base, "tmpfs", MS_NOSUID, "mode=755,size=64m,nr_inodes=32k")
+    for name in ("proc", "dev", "layers", "host", "writable", "new"):
+        os.mkdir(f"{base}/{name}")
+    # A sandbox may mount its own /proc only where a whole one is in sight.
+    mount("/proc", f"{base}/proc", None, MS_BIND | MS_REC)
+    _make_devices(f"{base}/dev")
+    os.mkdir(f"{base}/layers/root")
+    _make_skeleton(f"{base}/layers/root")
+    trees = [Tree("", "/layers/root")]
+    paths = host_trees()
+    if os.path.isdir(_LOCAL) and not os.path.islink(_LOCAL):
+        paths.append(_LOCAL)
+    for path in paths:
+        trees.append(_show(base, path, mapped.get(path)))
+    pivot_root(base)
+    return trees
+
+
+def _show(base: str, path: str, mapped: int | None) -> Tree:
+    """Bring one tree of the host into the zygote's root, with directories to write in above it."""
+    name = path.strip("/").replace("/", "_")
+    skeleton, source = f"{base}/layers/{name}", f"{base}/host/{name}"
+    os.mkdir(skeleton)
+    os.mkdir(source)
+    _mirror_directories(path, skeleton, depth=2)
+    if mapped is not None:
+        attach_mount(mapped, source)
+    else:
+        try:
+            mount(path, source, None, MS_BIND)
+        except OSError:
+            # Something is mounted below it, which an ordinary user may not uncover.
+            mount(path, source, None, MS_BIND | MS_REC)
+            return Tree(path[1:], f"/host/{name}", writable=False)
+    return Tree(path[1:], f"/layers/{name}:/host/{name}")
+
+
+def _mirror_directories(source: str, target: str, depth: int) -> None:
+    """Copy directories alone: those above a host's own decide who may write in the merged ones."""
+    with os.scandir(source) as entries:
+        for entry in entries:
+            try:
+                if not entry.is_dir(follow_symlinks=False):
+                    continue
+                mode = stat.S_IMODE(entry.stat(follow_symlinks=False).st_mode)
+                if mode & 0o5 != 0o5:
+                    continue
+                copy = f"{target}/{entry.name}"
+                os.mkdir(copy, mode)
+                if entry.path == _LOCAL:
+                    # What the host has there is shown by a layer of its own only.
+                    with contextlib.suppress(OSError):
+                        os.setxattr(copy, "user.overlay.opaque", b"y")
+                elif depth > 1:
+                    _mirror_directories(entry.path, copy, depth - 1)
+            except OSError:
+                continue
+
+
+def _make_devices(target: str) -> None:
+    mount("tmpfs", target, "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=755,size=64k,nr_inodes=64")
+    for name in _DEVICES:
+        os.close(os.open(f"{target}/{name}", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o666))
+        mount(f"/dev/{name}", f"{target}/{name}", None, MS_BIND)
+    for name, to in (
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+        ("ptmx", "pts/ptmx"),
+    ):
+        os.symlink(to, f"{target}/{name}")
+    os.mkdir(f"{target}/pts", 0o755)
+    os.mkdir(f"{target}/shm", 0o755)
+    mount(None, target, None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NOEXEC)
+
+
+def _make_skeleton(root: str) -> None:
+    for path, mode in _DIRECTORIES:
+        os.mkdir(f"{root}/{path}")
+        os.chmod(f"{root}/{path}", mode)
+    for path, to in _LINKS:
+        os.symlink(to, f"{root}/{path}")
+    for name in ("status", "available"):
+        open(f"{root}/var/lib/dpkg/{name}", "wb").close()
+    for path in _PROGRAM_TREES[1:]:
+        if os.path.islink(path):
+            os.symlink(os.readlink(path), f"{root}{path}")
+        elif os.path.isdir(path):
+            os.mkdir(f"{root}{path}", 0o755)
+    etc.make(f"{root}/etc")
+
+
+def assemble(trees: list[Tree], disk: int) -> None:
+    """In the sandbox's own mount namespace, stack its root file system and enter it.
+
+    All that can be written shares one tmpfs of *disk* bytes.
+    """
+    inodes = max(4096, disk // 4096)
+    mount("tmpfs", "/writable", "tmpfs", MS_NODEV, f"mode=755,size={disk},nr_inodes={inodes}")
+    for number, tree in enumerate(trees):
+        target = f"/new/{tree.path}"
+        if not tree.writable:
+            mount(tree.layers, target, None, MS_BIND | MS_REC)
+            continue
+        upper, work = f"/writable/{number}", f"/writable/{number}w"
+        os.mkdir(upper, 0o755)
+        os.mkdir(work, 0o755)
+        mount(
+            "overlay",
+            target,
+            "overlay",
+            MS_NODEV,
+            f"lowerdir={tree.layers},upperdir={upper},workdir={work},userxattr",
+        )
+    mount("/dev", "/new/dev", None, MS_BIND | MS_REC)
+    mount("devpts", "/new/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "ptmxmode=666,mode=620")
+    os.mkdir("/writable/shm")
+    os.chmod("/writable/shm", 0o1777)
+    mount("/writable/shm", "/new/dev/shm", None, MS_BIND)
+    mount("proc", "/new/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    pivot_root("/new")

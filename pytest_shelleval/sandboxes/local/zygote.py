@@ -1,0 +1,161 @@
+"""The process that sandboxes are forked from: it has done once what all of them need.
+
+It starts with an empty environment, becomes root of a user namespace, makes the layers of the root
+file system and then waits for sockets: each becomes the control socket of a new sandbox. It ends
+when its own socket does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import socket
+from typing import Any
+
+from pytest_shelleval.sandboxes.local import identity, namespaces, rootfs, seccomp, supervisor
+from pytest_shelleval.sandboxes.local.identity import StageError, stage
+
+_SANDBOX = (
+    namespaces.CLONE_NEWUSER
+    | namespaces.CLONE_NEWNS
+    | namespaces.CLONE_NEWPID
+    | namespaces.CLONE_NEWIPC
+    | namespaces.CLONE_NEWUTS
+    | namespaces.CLONE_NEWNET
+)
+# Processes of a sandbox beyond what commands may have: its supervisor, and shells that it starts.
+_SPARE_PROCESSES = 8
+
+
+def main(descriptor: int) -> None:
+    """Serve the client at the other end of *descriptor* until it goes away."""
+    client = socket.socket(fileno=descriptor)
+    try:
+        configuration = json.loads(client.recv(65536))
+        zygote = Zygote(client, configuration)
+    except StageError as error:
+        _tell(client, {"stage": error.stage, "errno": error.errno, "error": str(error)})
+        return
+    except Exception as error:
+        _tell(client, {"stage": "start", "errno": 0, "error": f"{type(error).__name__}: {error}"})
+        return
+    _tell(client, zygote.facts)
+    zygote.serve()
+
+
+def _tell(client: socket.socket, message: dict[str, Any]) -> None:
+    client.send(json.dumps(message).encode())
+
+
+class Zygote:
+    """What all sandboxes of one client share."""
+
+    def __init__(self, client: socket.socket, configuration: dict[str, int]) -> None:
+        self._client = client
+        self._configuration = configuration
+        # Python's own dispositions would be inherited by commands.
+        for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_DFL)
+        os.umask(0o022)
+        with stage("seccomp"):
+            try:
+                self._filter = seccomp.build(os.uname().machine)
+            except KeyError:
+                raise OSError(38, f"no system call table for {os.uname().machine}") from None
+        try:
+            namespaces.new_session_keyring()
+        except OSError:
+            pass  # a kernel without keyrings, or a container that denies them
+        # The kernel's memory killer should take a sandbox before anything of the host's.
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("500")
+        self._identity = identity.enter()
+        with stage("mount namespace"):
+            namespaces.unshare(namespaces.CLONE_NEWNS | namespaces.CLONE_NEWCGROUP)
+        self._processes = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        with stage("file system"):
+            self._trees = rootfs.prepare(self._identity.mapped)
+        for tree in self._identity.mapped.values():
+            os.close(tree)
+        namespaces.overwrite_arguments(b"init")
+        namespaces.set_name("init")
+        # The kernel reaps sandboxes, and whoever waits for one has a descriptor of it.
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        self._go = os.pipe()
+        self._count = 0
+        if self._identity.ids > 1:
+            limit = configuration["processes"] + _SPARE_PROCESSES
+            resource.setrlimit(resource.RLIMIT_NPROC, (limit, limit))
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """How sandboxes are built here."""
+        return {
+            "ids": self._identity.mode,
+            "id_count": self._identity.ids,
+            "mapped": sorted(self._identity.mapped),
+            "read_only": [f"/{tree.path}" for tree in self._trees if not tree.writable],
+        }
+
+    def serve(self) -> None:
+        """Turn each socket that comes into a sandbox."""
+        while True:
+            message, descriptors, _, _ = socket.recv_fds(self._client, 64, 1)
+            if not message:
+                return
+            for descriptor in descriptors:
+                control = socket.socket(fileno=descriptor)
+                try:
+                    self._create(control)
+                except Exception as error:
+                    supervisor.send_failure(control, f"{type(error).__name__}: {error}")
+                finally:
+                    control.close()
+
+    def _create(self, control: socket.socket) -> None:
+        owner = 0
+        if self._identity.ids > 1:
+            # Processes are counted per owner of a user namespace: each sandbox has its own.
+            self._count += 1
+            owner = 1 + self._count % (self._identity.ids - 1)
+            os.seteuid(owner)
+            namespaces.set_dumpable(True)
+        try:
+            child = namespaces.clone(_SANDBOX)
+            if not child:
+                self._become_sandbox(control)
+        finally:
+            if owner:
+                os.seteuid(0)
+                namespaces.set_dumpable(True)
+        try:
+            line = b"0 0 %d" % self._identity.ids
+            for name in ("uid_map", "gid_map"):
+                path = f"{child}/{name}"
+                file = os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=self._processes)
+                try:
+                    os.write(file, line)
+                finally:
+                    os.close(file)
+        except OSError:
+            os.kill(child, signal.SIGKILL)
+            raise
+        os.write(self._go[1], b"g")
+
+    def _become_sandbox(self, control: socket.socket) -> None:
+        """In the child: never returns."""
+        try:
+            os.close(self._go[1])
+            ready = os.read(self._go[0], 1)
+            os.close(self._go[0])
+            self._client.close()
+            os.close(self._processes)
+            if ready:
+                configuration = {**self._configuration, "ids": self._identity.ids}
+                supervisor.run(control, configuration, self._trees, self._filter)
+        except BaseException as error:
+            supervisor.send_failure(control, f"{type(error).__name__}: {error}")
+        finally:
+            os._exit(1)
