@@ -12,14 +12,13 @@ import pytest
 
 from pytest_shelleval import __version__
 from pytest_shelleval.core.errors import InferenceAborted, SandboxUnavailable, UserError
+from pytest_shelleval.phase1 import Phase1
 from pytest_shelleval.run import Run, Subject
 
 if TYPE_CHECKING:
     from xdist.workermanage import WorkerController
 
     from pytest_shelleval.core.files import JsonLinesWriter
-    from pytest_shelleval.models.base import Model
-    from pytest_shelleval.models.inference import InferenceSummary
 
 
 class Controller:
@@ -30,13 +29,13 @@ class Controller:
 
         self.config = config
         self.run = run
+        self.phase1 = Phase1(config, run)
         self.tally = Tally()
         self.selected: list[str] = []
         """Node ids of the items that this run is to execute."""
         self._results: JsonLinesWriter | None = None
         self._failed_reports = 0
         self._started = time.monotonic()
-        self._inference: InferenceSummary | None = None
         self._gate_line = ""
 
     # -- start ------------------------------------------------------------------------------------
@@ -46,6 +45,8 @@ class Controller:
         """Read the datasets, and see that a sandbox can be had, before anything is spent."""
         try:
             self.run.subjects  # noqa: B018 - loads and checks
+            if not self.config.option.collectonly:
+                self.phase1.check()
             if self.run.settings.phase != "inference" and not self.config.option.collectonly:
                 self._check_sandbox()
         except (UserError, SandboxUnavailable) as error:
@@ -82,7 +83,7 @@ class Controller:
     # -- phase 1 ----------------------------------------------------------------------------------
 
     def infer(self, nodeids: Iterable[str]) -> None:
-        """Phase 1 for the items that were selected; with phase execution, look for the commands.
+        """Phase 1 for the items that were selected.
 
         Raises pytest.UsageError when it can't be done at all.
         """
@@ -90,70 +91,10 @@ class Controller:
         self.selected = [nodeid for nodeid in nodeids if nodeid in subjects]
         if not self.selected:
             return
-        wanted = [subjects[nodeid] for nodeid in self.selected]
         try:
-            if self.run.settings.phase == "execution":
-                self._find_commands(wanted)
-            else:
-                self._ask(wanted)
+            self.phase1.ask_or_find([subjects[nodeid] for nodeid in self.selected])
         except (UserError, InferenceAborted) as error:
             raise pytest.UsageError(str(error)) from error
-
-    def _find_commands(self, wanted: Sequence[Subject]) -> None:
-        store, file = self.run.commands, self.run.settings.commands_file
-        if not file.is_file():
-            raise UserError(
-                f"{file}: no such file; run --shelleval-phase=inference first, or name the file with "
-                "--shelleval-commands-file"
-            )
-        if not any(store.for_execution(each.task, each.model, each.sample) for each in wanted):
-            models = ", ".join(store.models()) or "none"
-            raise UserError(
-                f"{file} has no command for any of the {len(wanted)} selected tasks "
-                f"(it holds {len(store)} commands; models: {models})"
-            )
-
-    def _ask(self, wanted: Sequence[Subject]) -> None:
-        from pytest_shelleval.models.inference import plan_inference, run_inference
-        from pytest_shelleval.terminal import Progress
-
-        settings = self.run.settings
-        models = {name: self._model(name) for name in settings.model}
-        store = self.run.commands
-        plan = plan_inference(
-            [(each.task, models[each.model or ""], each.sample) for each in wanted],
-            prompts=self._prompts(),
-            params={"temperature": settings.temperature, "max_tokens": settings.max_tokens},
-            store=store,
-            refresh=settings.refresh,
-        )
-        reporter = self.config.pluginmanager.getplugin("terminalreporter")
-        progress = Progress(reporter, len(plan.jobs), ", ".join(models))
-        try:
-            self._inference = run_inference(
-                plan,
-                store,
-                concurrency=settings.inference_concurrency,
-                on_record=lambda command: progress.step(failed=command.generated_command is None),
-                extract=self._extract,
-            )
-        finally:
-            progress.end()
-            store.close()
-
-    def _model(self, name: str) -> Model:
-        from pytest_shelleval.models.registry import build_model
-
-        settings = self.run.settings
-        model: Model | None = self.config.hook.pytest_shelleval_model(name=name, settings=settings)
-        if model is not None:
-            return model
-        return build_model(
-            name,
-            base_url=settings.base_url,
-            api_key=settings.api_key,
-            timeout=settings.request_timeout,
-        )
 
     # -- phase 2 ----------------------------------------------------------------------------------
 
@@ -169,8 +110,9 @@ class Controller:
             if self.run.settings.phase == "inference":
                 session.items.clear()
         outcome = yield
-        if self._inference is not None and self.run.settings.phase == "inference":
-            session.testsfailed += self._inference.failed
+        asked = self.phase1.summary
+        if asked is not None and self.run.settings.phase == "inference":
+            session.testsfailed += asked.failed
         elif self.selected:
             self._gate(session)
         return outcome
@@ -242,12 +184,12 @@ class Controller:
         """Say how the model did."""
         from pytest_shelleval.terminal import section
 
-        if self._results is None and self._inference is None:
+        done = self.phase1.summary
+        if self._results is None and done is None:
             return
         terminalreporter.section("shelleval")
         settings, here = self.run.settings, self.config.invocation_params.dir
-        if self._inference is not None:
-            done = self._inference
+        if done is not None:
             terminalreporter.write_line(
                 f"inference: {done.asked} asked, {done.cached} cached, {done.failed} without a "
                 f"command, {done.seconds:.1f} s"
@@ -275,7 +217,6 @@ class Controller:
         from pytest_shelleval.core.summary import summarize
 
         run, settings = self.run, self.run.settings
-        prompt_hashes = self._prompts().sha256 if settings.phase != "execution" else None
         return summarize(
             self.tally,
             total=len(self.selected),
@@ -285,7 +226,7 @@ class Controller:
             sandbox_image=", ".join(self.tally.sandboxes) or None,
             versions=_versions(),
             dataset_sha256=run.sha256,
-            prompt_sha256=prompt_hashes,
+            prompt_sha256=self.phase1.template.sha256 if settings.phase != "execution" else None,
             git_commit=_git_commit(run.rootdir),
             settings=settings.public(),
         )

@@ -428,3 +428,13 @@ def is_active(settings: Settings, flags: Mapping[str, Any]) -> bool:
     if flags.get("shelleval_model"):
         raise UserError("--shelleval-model does nothing without --shelleval-dataset")
     return False
+
+
+def readme_table() -> str:
+    """The table of options as the README shows it, in Markdown."""
+    lines = ["| option | default | |", "|---|---|---|"]
+    for option in OPTIONS:
+        default = f"`{option.default}`" if option.default else ""
+        meaning = option.help.replace("|", "\\|")
+        lines.append(f"| `{option.flag}` | {default} | {meaning} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,136 @@
+"""Phase 1 as pytest's controller runs it: for the items that were selected, before the first test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from pytest_shelleval.core.errors import UserError
+from pytest_shelleval.run import Run, Subject
+
+if TYPE_CHECKING:
+    import pytest
+
+    from pytest_shelleval.core.tasks import Task
+    from pytest_shelleval.models.base import Message, Model
+    from pytest_shelleval.models.extract import Extraction
+    from pytest_shelleval.models.inference import InferenceSummary
+    from pytest_shelleval.models.prompt import PromptTemplate
+
+
+@dataclass(frozen=True)
+class HookedPrompts:
+    """Renders prompts, and lets ``pytest_shelleval_prompt`` replace them."""
+
+    template: PromptTemplate
+    config: pytest.Config
+
+    def render(self, task: Task) -> Sequence[Message]:
+        """The chat messages for *task*."""
+        messages = self.template.render(task)
+        replaced: Sequence[Message] | None = self.config.hook.pytest_shelleval_prompt(
+            task=task, messages=messages
+        )
+        return messages if replaced is None else replaced
+
+
+class Phase1:
+    """Asks the models for commands, or with ``--shelleval-phase=execution`` looks for them."""
+
+    def __init__(self, config: pytest.Config, run: Run) -> None:
+        self.config = config
+        self.run = run
+        self.summary: InferenceSummary | None = None
+        """None until a model was asked."""
+
+    @cached_property
+    def template(self) -> PromptTemplate:
+        """The prompt of this run. Raises UserError when its file can't be read."""
+        from pytest_shelleval.models.prompt import PromptTemplate
+
+        settings = self.run.settings
+        return PromptTemplate.from_files(settings.prompt, settings.system_prompt)
+
+    def check(self) -> None:
+        """See that models and prompt are there, before anything is spent. Raises UserError."""
+        if self.run.settings.phase != "execution":
+            self.template  # noqa: B018 - loads and checks
+            self.models  # noqa: B018
+
+    def ask_or_find(self, wanted: Sequence[Subject]) -> None:
+        """See that there is a command for each of *wanted*, as far as one can be had.
+
+        Raises UserError or InferenceAborted when nothing can be had at all.
+        """
+        if self.run.settings.phase == "execution":
+            self._find(wanted)
+        else:
+            self._ask(wanted)
+
+    @cached_property
+    def models(self) -> dict[str, Model]:
+        """Every model of the run by its name. Raises UserError when one can't be used."""
+        return {name: self._model(name) for name in self.run.settings.model}
+
+    def _model(self, name: str) -> Model:
+        from pytest_shelleval.models.registry import build_model
+
+        settings = self.run.settings
+        model: Model | None = self.config.hook.pytest_shelleval_model(name=name, settings=settings)
+        if model is not None:
+            return model
+        return build_model(
+            name,
+            base_url=settings.base_url,
+            api_key=settings.api_key,
+            timeout=settings.request_timeout,
+        )
+
+    def _find(self, wanted: Sequence[Subject]) -> None:
+        store, file = self.run.commands, self.run.settings.commands_file
+        if not file.is_file():
+            raise UserError(
+                f"{file}: no such file; run --shelleval-phase=inference first, or name the file "
+                "with --shelleval-commands-file"
+            )
+        if not any(store.for_execution(each.task, each.model, each.sample) for each in wanted):
+            raise UserError(
+                f"{file} has no command for any of the {len(wanted)} selected tasks; it holds "
+                f"{len(store)} commands, of the models: {', '.join(store.models()) or 'none'}"
+            )
+
+    def _ask(self, wanted: Sequence[Subject]) -> None:
+        from pytest_shelleval.models.inference import plan_inference, run_inference
+        from pytest_shelleval.terminal import Progress
+
+        settings, store = self.run.settings, self.run.commands
+        plan = plan_inference(
+            [(each.task, self.models[each.model or ""], each.sample) for each in wanted],
+            prompts=HookedPrompts(self.template, self.config),
+            params={"temperature": settings.temperature, "max_tokens": settings.max_tokens},
+            store=store,
+            refresh=settings.refresh,
+        )
+        reporter = self.config.pluginmanager.getplugin("terminalreporter")
+        progress = Progress(reporter, len(plan.jobs), ", ".join(self.models))
+        try:
+            self.summary = run_inference(
+                plan,
+                store,
+                concurrency=settings.inference_concurrency,
+                on_record=lambda command: progress.step(failed=command.generated_command is None),
+                extract=self._extract,
+            )
+        finally:
+            progress.end()
+            store.close()
+
+    def _extract(self, text: str) -> Extraction:
+        from pytest_shelleval.models.extract import Extraction, extract_command
+
+        found: str | None = self.config.hook.pytest_shelleval_extract(text=text)
+        if found is None:
+            return extract_command(text)
+        return Extraction(command=found, rule="pytest_shelleval_extract")
