@@ -1,0 +1,168 @@
+"""The phases apart, the cache between them, and the gate."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support import ROWS, Evaluation
+
+MODEL = """
+from pathlib import Path
+
+class Counting:
+    name = "counting"
+
+    async def generate(self, request):
+        with Path("asked.txt").open("a") as file:
+            file.write(request.task.task_id + "\\n")
+        if Path("broken").exists() and request.task.task_id == "copy":
+            raise RuntimeError("the server said no")
+        return request.task.gold_command
+
+def pytest_shelleval_model(name, settings):
+    return Counting() if name == "counting" else None
+"""
+
+
+def asked(evaluation: Evaluation) -> list[str]:
+    path = evaluation.folder / "asked.txt"
+    found = path.read_text().split() if path.exists() else []
+    path.unlink(missing_ok=True)
+    return sorted(found)
+
+
+def test_inference_then_execution(evaluation: Evaluation, mode: tuple[str, ...]) -> None:
+    evaluation.pytester.makeconftest(MODEL)
+    done = evaluation.run("--shelleval-model=counting", "--shelleval-phase=inference", *mode)
+    assert done.ret == 0
+    assert asked(evaluation) == ["copy", "count", "make-file"]
+    assert not (evaluation.output / "results.jsonl").exists()
+    done.stdout.fnmatch_lines(["inference: 3 asked, 0 cached, 0 without a command, *"])
+    done = evaluation.run("--shelleval-phase=execution", *mode)
+    done.assert_outcomes(passed=3)
+    assert asked(evaluation) == []
+    assert {line["model"] for line in evaluation.lines("results.jsonl")} == {"counting"}
+
+
+def test_execution_of_a_file_made_elsewhere_without_the_dataset(
+    evaluation: Evaluation, mode: tuple[str, ...]
+) -> None:
+    old = [
+        {
+            "task_id": f"task_{number}",
+            "task": row["task"],
+            "setup_commands": row.get("setup_commands"),
+            "success_condition": row["success_condition"],
+            "generated_command": None if number == 1 else row["gold_command"],
+            "timestamp": "2025-05-05T05:05:05.123456",
+            "confidence": 0.5,
+        }
+        for number, row in enumerate(ROWS)
+    ]
+    evaluation.rows(*old, name="made/elsewhere.jsonl")
+    done = evaluation.run(
+        "--shelleval-phase=execution",
+        "--shelleval-commands-file=made/elsewhere.jsonl",
+        *mode,
+        dataset=None,
+    )
+    done.assert_outcomes(passed=2, errors=1)
+    assert evaluation.statuses() == {"task_0": "passed", "task_1": "error", "task_2": "passed"}
+    assert all(line["confidence"] == 0.5 for line in evaluation.lines("results.jsonl"))
+
+
+def test_execution_takes_conditions_from_the_dataset(evaluation: Evaluation) -> None:
+    evaluation.run("--shelleval-model=oracle", "--shelleval-phase=inference")
+    evaluation.rows(*[{**row, "success_condition": "false"} for row in ROWS])
+    evaluation.run("--shelleval-phase=execution").assert_outcomes(failed=3)
+    evaluation.rows(*[{**row, "task": "Something else"} for row in ROWS])
+    done = evaluation.run("--shelleval-phase=execution")
+    done.assert_outcomes(errors=3)
+    assert "for another text of this task" in done.stdout.str()
+
+
+def test_only_what_is_missing_or_failed_is_asked_again(
+    evaluation: Evaluation, mode: tuple[str, ...]
+) -> None:
+    evaluation.pytester.makeconftest(MODEL)
+    (evaluation.folder / "broken").touch()
+    done = evaluation.run("--shelleval-model=counting", "-k", "not count", *mode)
+    done.assert_outcomes(passed=1, errors=1, deselected=0 if "2" in mode else 1)
+    assert asked(evaluation) == ["copy", "make-file"]
+    assert "the server said no" in done.stdout.str()
+    (evaluation.folder / "broken").unlink()
+    done = evaluation.run("--shelleval-model=counting", *mode)
+    done.assert_outcomes(passed=3)
+    assert asked(evaluation) == ["copy", "count"]
+    evaluation.run("--shelleval-model=counting", "--shelleval-refresh", *mode)
+    assert asked(evaluation) == ["copy", "count", "make-file"]
+    done = evaluation.run("--shelleval-model=counting", "--shelleval-temperature=0", *mode)
+    assert asked(evaluation) == ["copy", "count", "make-file"]
+
+
+def test_a_failed_generation_makes_phase_1_exit_with_1(evaluation: Evaluation) -> None:
+    evaluation.pytester.makeconftest(MODEL)
+    (evaluation.folder / "broken").touch()
+    done = evaluation.run("--shelleval-model=counting", "--shelleval-phase=inference")
+    assert done.ret == 1
+    done.stdout.fnmatch_lines(["  1 of 3 have no command *the next run asks for them again"])
+    lines = {line["task_id"]: line for line in evaluation.lines("commands.jsonl")}
+    assert lines["copy"]["generated_command"] is None
+    assert "the server said no" in lines["copy"]["error"]
+
+
+def test_collect_only_asks_nothing(evaluation: Evaluation) -> None:
+    evaluation.pytester.makeconftest(MODEL)
+    done = evaluation.run("--shelleval-model=counting", "--collect-only", "-q")
+    done.stdout.fnmatch_lines(["tasks.jsonl::make-file", "tasks.jsonl::copy"])
+    assert asked(evaluation) == []
+    assert not evaluation.output.exists()
+
+
+def test_progress_is_lines_in_a_log(evaluation: Evaluation) -> None:
+    evaluation.rows(*[{**ROWS[0], "task_id": f"t{n}"} for n in range(20)])
+    done = evaluation.run("--shelleval-model=mock", "--shelleval-phase=inference")
+    lines = [line for line in done.outlines if line.startswith("shelleval inference: ")]
+    assert 1 < len(lines) <= 10
+    assert lines[-1].startswith("shelleval inference: 20/20 from mock")
+
+
+@pytest.mark.parametrize(
+    ("limit", "status", "verdict"),
+    [("0.75", 0, "gate passed: pass rate 75.0% (3 of 4)"), ("0.76", 1, "gate FAILED: pass rate 75.0%")],
+)
+def test_the_gate(
+    evaluation: Evaluation, mode: tuple[str, ...], limit: str, status: int, verdict: str
+) -> None:
+    evaluation.rows(*ROWS, {**ROWS[0], "task_id": "bad", "gold_command": "false"})
+    done = evaluation.run("--shelleval-model=oracle", f"--shelleval-fail-under={limit}", *mode)
+    assert done.ret == status
+    assert verdict in done.stdout.str()
+
+
+def test_the_gate_does_not_hide_other_failures(
+    evaluation: Evaluation, mode: tuple[str, ...]
+) -> None:
+    evaluation.pytester.makepyfile(test_unit="def test_bad(): assert 0")
+    args = ("--shelleval-model=oracle", "--shelleval-fail-under=0.5", *mode)
+    assert evaluation.run(*args).ret == 0
+    assert evaluation.run(*args, "test_unit.py").ret == 1
+
+
+def test_summary_fields(evaluation: Evaluation) -> None:
+    evaluation.run("--shelleval-model=oracle", "--shelleval-api-key=sk-secret")
+    summary = evaluation.summary()
+    for name in (
+        "model_name dataset_path total_samples successful_samples success_rate failed_samples "
+        "evaluation_time sandbox_image errored_samples complete interval_95 pass_at_k by_tag "
+        "by_error_kind usage durations versions dataset_sha256 prompt_sha256 git_commit settings"
+    ).split():
+        assert name in summary
+    assert summary["model_name"] == "oracle"
+    assert summary["dataset_path"] == "tasks.jsonl"
+    for file in Path(evaluation.output).iterdir():
+        assert "sk-secret" not in file.read_text()
+    json.dumps(summary)

@@ -1,0 +1,126 @@
+"""pytest's own options work on tasks as on tests."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from tests.support import ROWS, Evaluation
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["-k", "copy or count"], {"copy", "count"}),
+        (["-k", "text"], {"count"}),
+        (["-m", "shelleval(tag='easy')"], {"make-file"}),
+        (["-m", "shelleval(difficulty_level='hard')"], {"count"}),
+        (["--deselect", "tasks.jsonl::copy"], {"make-file", "count"}),
+        (["tasks.jsonl::copy"], {"copy"}),
+        (["--shelleval-max-samples=2"], {"make-file", "copy"}),
+    ],
+)
+def test_selection(evaluation: Evaluation, args: list[str], expected: set[str]) -> None:
+    done = evaluation.run("--shelleval-model=oracle", "--strict-markers", *args)
+    done.assert_outcomes(passed=len(expected), deselected=(3 - len(expected)) * ("-" in args[0][:1] and "max" not in args[0]))
+    assert set(evaluation.statuses()) == expected
+    # the model was asked for no more than that
+    assert {line["task_id"] for line in evaluation.lines("commands.jsonl")} == expected
+    assert evaluation.summary()["complete"] is True
+
+
+def test_last_failed(evaluation: Evaluation, mode: tuple[str, ...]) -> None:
+    bad = {**ROWS[0], "task_id": "bad", "gold_command": "false"}
+    evaluation.rows(*ROWS, bad)
+    evaluation.run("--shelleval-model=oracle", *mode).assert_outcomes(passed=3, failed=1)
+    evaluation.run("--shelleval-model=oracle", "--lf", *mode).assert_outcomes(failed=1)
+    assert evaluation.statuses() == {"bad": "failed"}
+
+
+def test_stopping_early_leaves_a_partial_run(evaluation: Evaluation) -> None:
+    for option in ("-x", "--maxfail=1"):
+        done = evaluation.run("--shelleval-model=noop", option, "--shelleval-fail-under=0")
+        assert done.ret == 1
+        assert len(evaluation.statuses()) == 1
+        summary = evaluation.summary()
+        assert (summary["complete"], summary["total_samples"], summary["unrun_samples"]) == (
+            False,
+            3,
+            2,
+        )
+        done.stdout.fnmatch_lines(["PARTIAL RUN: 2 of 3 selected tasks have no result"])
+
+
+def test_junit_xml(evaluation: Evaluation, mode: tuple[str, ...]) -> None:
+    evaluation.rows(
+        *ROWS,
+        {**ROWS[0], "task_id": "bad", "gold_command": "echo said; false"},
+        {**ROWS[0], "task_id": "err", "setup_commands": ["false"]},
+    )
+    evaluation.run("--shelleval-model=oracle", "--junitxml=report.xml", *mode)
+    suite = ElementTree.parse(evaluation.folder / "report.xml").getroot().find("testsuite")
+    assert suite is not None
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("5", "1", "1")
+    cases = {case.get("name"): case for case in suite.iter("testcase")}
+    properties = {
+        each.get("name"): each.get("value") for each in cases["copy"].iter("property")
+    }
+    assert properties["status"] == "passed"
+    assert properties["command"] == "cp a.txt b.txt"
+    failure = cases["bad"].find("failure")
+    assert failure is not None
+    assert failure.text is not None
+    assert "| said" in failure.text
+
+
+def test_json_report(evaluation: Evaluation, mode: tuple[str, ...]) -> None:
+    done = evaluation.run(
+        "-p", "pytest_jsonreport.plugin", "-p", "pytest_metadata.plugin", "--shelleval-model=oracle",
+        "--json-report", *mode,
+    )  # fmt: skip
+    assert done.ret == 0
+    report = json.loads(Path(evaluation.folder, ".report.json").read_text())
+    assert report["shelleval"]["success_rate"] == 1.0
+    tests = {test["nodeid"]: test for test in report["tests"]}
+    assert {"status": "passed"} in tests["tasks.jsonl::copy"]["user_properties"]
+
+
+def test_durations_and_setup_show(evaluation: Evaluation) -> None:
+    done = evaluation.run("--shelleval-model=oracle", "--durations=3", "-vv", "--setup-show")
+    done.stdout.fnmatch_lines_random(["*s call *tasks.jsonl::*", "*SETUP * shelleval_sandbox*"])
+
+
+def test_the_fixtures_are_documented(evaluation: Evaluation) -> None:
+    done = evaluation.run("--fixtures", dataset=None)
+    text = done.stdout.str()
+    for name in ("settings", "commands", "sandboxes", "task", "command", "sandbox"):
+        assert f"shelleval_{name}" in text
+    assert "no docstring available" not in text[text.index("shelleval_settings") :]
+
+
+@pytest.mark.parametrize(
+    ("plugin", "args"),
+    [
+        ("pytest_randomly", ["-p", "randomly", "-p", "no:cacheprovider"]),
+        ("pytest_timeout", ["--timeout=30"]),
+        ("pytest_html.plugin", ["--html=report.html", "-p", "pytest_metadata.plugin"]),
+        ("pytest_rerunfailures", ["--reruns=1"]),
+    ],
+)
+def test_beside_other_plugins(
+    evaluation: Evaluation, mode: tuple[str, ...], plugin: str, args: list[str]
+) -> None:
+    done = evaluation.run("-p", plugin, "--shelleval-model=oracle", *args, *mode)
+    done.assert_outcomes(passed=3)
+    assert len(evaluation.statuses()) == 3
+
+
+def test_reruns_are_all_recorded_and_the_last_counts(evaluation: Evaluation) -> None:
+    evaluation.rows({**ROWS[0], "gold_command": "false"})
+    evaluation.run("-p", "pytest_rerunfailures", "--reruns=2", "--shelleval-model=oracle")
+    assert len(evaluation.lines("results.jsonl")) == 3
+    summary = evaluation.summary()
+    assert (summary["total_samples"], summary["failed_samples"]) == (1, 1)
