@@ -89,12 +89,13 @@ def _find(answer: str) -> tuple[str | None, str, str | None]:
         return command, rule, None
     found: _Found | None
     if blocks:
-        announced = [b for b in blocks if not b.name and _is_announced_as_output(answer, b)]
+        for block in blocks:
+            block.announced = not block.name and _is_announced_as_output(answer, block)
         found = (
-            _from_blocks([b for b in blocks if b not in announced])
+            _from_blocks([b for b in blocks if not b.announced])
             or _from_text_before(answer, blocks[0])
             or _from_inline_code(answer)
-            or _from_blocks([b for b in announced if is_command_text(b.content)])
+            or _from_blocks([b for b in blocks if b.announced and is_command_text(b.content)])
         )
         reason = reason or _why_no_block(blocks)
     else:
@@ -173,6 +174,8 @@ class _Block:
     content: str = ""
     end: int = 0
     closed: bool = True
+    announced: bool = False
+    """As output."""
 
     @property
     def is_shell(self) -> bool:

@@ -1,0 +1,37 @@
+"""From a model's name to the model."""
+
+from __future__ import annotations
+
+from pytest_shelleval.models.base import Model
+
+
+def build_model(
+    name: str,
+    *,
+    base_url: str | None = None,
+    api_key: str | None = None,
+    timeout: float = 120.0,
+    max_retries: int = 5,
+) -> Model:
+    """The model called *name*: ``mock``, ``oracle``, ``noop``, or what the server calls so.
+
+    *timeout* is seconds per request. *base_url* and *api_key* default to ``OPENAI_BASE_URL`` and
+    ``OPENAI_API_KEY``. Raises UserError when a server can't be asked with these.
+    """
+    if name == "mock":
+        from pytest_shelleval.models.mock import MockModel
+
+        return MockModel()
+    if name == "oracle":
+        from pytest_shelleval.models.oracle import OracleModel
+
+        return OracleModel()
+    if name == "noop":
+        from pytest_shelleval.models.noop import NoopModel
+
+        return NoopModel()
+    from pytest_shelleval.models.chat import ChatModel  # imports openai, which takes a second
+
+    return ChatModel(
+        name, base_url=base_url, api_key=api_key, timeout=timeout, max_retries=max_retries
+    )
