@@ -109,6 +109,7 @@ _FIELDS: dict[str, tuple[tuple[type, ...], str]] = {  # in the order of the file
     "params": _OBJECT,
 }
 _OF_THE_TASK = ("task_id", "task", "setup_commands", "success_condition")
+_WHAT_IT_SAYS = (*_OF_THE_TASK, "generated_command", "error", "extra")
 _REQUIRED = frozenset({"task_id", "task", "success_condition", "generated_command"})
 _NEVER_NULL = _REQUIRED - {"generated_command"}
 
@@ -199,6 +200,18 @@ class CommandStore:
                 return self._good.get(exact) or self._last[exact]
         return None
 
+    def holds(self, command: Command) -> bool:
+        """Whether the file already says what *command* says, so that appending it adds nothing.
+
+        That is so where :meth:`for_execution` gives a record of the same request with the same task
+        and the same outcome, whatever its time stamp.
+        """
+        exact = self._index.get((command.task_id, command.model, command.sample))
+        if exact is None or exact != _exact(command):
+            return False
+        held = self._good.get(exact) or self._last[exact]
+        return all(getattr(held, name) == getattr(command, name) for name in _WHAT_IT_SAYS)
+
     def models(self) -> list[str]:
         """Distinct model names, in the order in which they first appear in the file."""
         return list(self._models)
@@ -234,7 +247,7 @@ class CommandStore:
 
     def _keep(self, command: Command) -> None:
         ident, model, sample = command.task_id, command.model, command.sample
-        exact = (ident, model, sample, command.prompt_hash, _canonical(command.params))
+        exact = _exact(command)
         self._last[exact] = command
         if command.generated_command is not None:
             self._good[exact] = command
@@ -246,6 +259,16 @@ class CommandStore:
         self._pairs.add((ident, model, sample))
         if model is not None:
             self._models.setdefault(model)
+
+
+def _exact(command: Command) -> _Exact:
+    return (
+        command.task_id,
+        command.model,
+        command.sample,
+        command.prompt_hash,
+        _canonical(command.params),
+    )
 
 
 def _canonical(params: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypedDict, runtime_checkable
 
+from pytest_shelleval.core.errors import GenerationError
 from pytest_shelleval.core.tasks import Task
 
 
@@ -43,6 +44,19 @@ class Reply:
     """``input_tokens`` and ``output_tokens``, and what else the server counts."""
     attempts: int = 1
     """Requests made until this reply came."""
+
+
+class ServerFault(GenerationError):  # noqa: N818 - says whose fault it is
+    """A failure that every other request is likely to meet too, for the same ``reason``.
+
+    A model may raise it in place of GenerationError: when nothing but equal faults comes in a row,
+    the phase is aborted with the reason instead of failing thousands of times. ``unreachable`` says
+    that no connection was made.
+    """
+
+    def __init__(self, reason: str, *, attempts: int = 1, unreachable: bool = False) -> None:
+        super().__init__(reason, attempts=attempts)
+        self.unreachable = unreachable
 
 
 @runtime_checkable

@@ -82,7 +82,9 @@ class _Sentence:
             if "/" in match[1] or match[1] in self.names:
                 return match[1].strip("\"'`")
         word = _IN_WORD.search(self.text)
-        return word[1] if word and word[1] not in ("directory", "folder", "it") else default
+        return (
+            word[1] if word and word[1] not in ("current", "directory", "folder", "it") else default
+        )
 
     def new_name(self) -> str:
         """The first name, in the directory that the sentence speaks of."""
