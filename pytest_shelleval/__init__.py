@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from pytest_shelleval.core.errors import SandboxError as SandboxError
     from pytest_shelleval.core.errors import UserError as UserError
     from pytest_shelleval.core.results import Result as Result
+    from pytest_shelleval.core.sandbox import ExecResult as ExecResult
+    from pytest_shelleval.core.sandbox import Sandbox as Sandbox
+    from pytest_shelleval.core.sandbox import SandboxProvider as SandboxProvider
     from pytest_shelleval.core.tasks import Task as Task
     from pytest_shelleval.models.base import Model as Model
     from pytest_shelleval.models.base import Reply as Reply
     from pytest_shelleval.models.base import Request as Request
-    from pytest_shelleval.core.sandbox import ExecResult as ExecResult
     from pytest_shelleval.sandboxes.base import Limits as Limits
-    from pytest_shelleval.core.sandbox import Sandbox as Sandbox
-    from pytest_shelleval.core.sandbox import SandboxProvider as SandboxProvider
 
 _HOMES = {
     "Command": "core.commands",

@@ -56,7 +56,9 @@ class Controller:
         """One line that says what is evaluated."""
         settings = self.run.settings
         names = ", ".join(source.name for source in self.run.sources)
-        models = ", ".join(model or "any" for model in dict.fromkeys(m for m, _ in self.run.variants))
+        models = ", ".join(
+            model or "any" for model in dict.fromkeys(m for m, _ in self.run.variants)
+        )
         tasks = sum(map(len, self.run.tasks))
         return (
             f"shelleval: {tasks} tasks of {names} (sha256 {self.run.sha256[:8]}), model {models}, "

@@ -150,7 +150,9 @@ def find_command(item: TaskItem, task: Task, commands: CommandStore) -> Command:
     subject = item.subject
     command = commands.for_execution(task, subject.model, subject.sample)
     if command is not None and command.task != task.task:
-        reason = "the command in commands.jsonl is for another text of this task; ask the model anew"
+        reason = (
+            "the command in commands.jsonl is for another text of this task; ask the model anew"
+        )
     elif command is None:
         reason = "commands.jsonl has no command for this task; run --shelleval-phase=inference"
     elif command.generated_command is None:

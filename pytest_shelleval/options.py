@@ -193,7 +193,9 @@ OPTIONS: tuple[Option, ...] = (
         _one_of("auto", "local", "docker", "sos"),
     ),
     Option("sos-port", "3000", "port of a SoS server on this machine", _whole(1)),
-    Option("sos-url", "", "URL of a SoS server (default: http://localhost:SOS_PORT)", _text, many=True),
+    Option(
+        "sos-url", "", "URL of a SoS server (default: http://localhost:SOS_PORT)", _text, many=True
+    ),
     Option(
         "sandbox-image",
         "deathbyknowledge/shellm-sandbox:latest",
@@ -219,8 +221,15 @@ OPTIONS: tuple[Option, ...] = (
         "on in the setup's shell, the condition where it ended",
         _one_of("separate", "shared"),
     ),
-    Option("strict-setup", "", "any setup command that fails is an error, not only the last", switch=True),
-    Option("command-timeout", "60", "seconds for a command; past it the model has failed", _seconds),
+    Option(
+        "strict-setup",
+        "",
+        "any setup command that fails is an error, not only the last",
+        switch=True,
+    ),
+    Option(
+        "command-timeout", "60", "seconds for a command; past it the model has failed", _seconds
+    ),
     Option("setup-timeout", "300", "seconds for a setup; past it the task is an error", _seconds),
     Option("memory", "1G", "memory of a sandbox", _bytes),
     Option("disk", "256M", "what may be written in a sandbox", _bytes),
@@ -311,7 +320,9 @@ def add_options(parser: pytest.Parser) -> None:
         text = option.help + (f" (default: {option.default})" if option.default else "")
         text = text.replace("%", "%%")
         if option.switch:
-            group.addoption(option.flag, dest=option.key, action="store_true", default=None, help=text)
+            group.addoption(
+                option.flag, dest=option.key, action="store_true", default=None, help=text
+            )
         else:
             group.addoption(
                 option.flag,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -14,26 +13,29 @@ if TYPE_CHECKING:
     import pytest
 
     from pytest_shelleval.core.tasks import Task
-    from pytest_shelleval.models.base import Message, Model
+    from pytest_shelleval.models.base import Message, Model, Reply, Request
     from pytest_shelleval.models.extract import Extraction
     from pytest_shelleval.models.inference import InferenceSummary
     from pytest_shelleval.models.prompt import PromptTemplate
 
 
-@dataclass(frozen=True)
-class HookedPrompts:
-    """Renders prompts, and lets ``pytest_shelleval_prompt`` replace them."""
+class _Named:
+    """A model of the user's own under the name by which it was asked for."""
 
-    template: PromptTemplate
-    config: pytest.Config
+    def __init__(self, name: str, model: Model) -> None:
+        self.name = name
+        self.free = getattr(model, "free", False)
+        self._model = model
 
-    def render(self, task: Task) -> Sequence[Message]:
-        """The chat messages for *task*."""
-        messages = self.template.render(task)
-        replaced: Sequence[Message] | None = self.config.hook.pytest_shelleval_prompt(
-            task=task, messages=messages
-        )
-        return messages if replaced is None else replaced
+    async def generate(self, request: Request) -> Reply | str:
+        """Ask the model."""
+        return await self._model.generate(request)
+
+    async def aclose(self) -> None:
+        """Close the model, if it can be closed."""
+        close = getattr(self._model, "aclose", None)
+        if close is not None:
+            await close()
 
 
 class Phase1:
@@ -80,7 +82,7 @@ class Phase1:
         settings = self.run.settings
         model: Model | None = self.config.hook.pytest_shelleval_model(name=name, settings=settings)
         if model is not None:
-            return model
+            return _Named(name, model)
         return build_model(
             name,
             base_url=settings.base_url,
@@ -107,12 +109,18 @@ class Phase1:
 
         settings, store = self.run.settings, self.run.commands
         plan = plan_inference(
-            [(each.task, self.models[each.model or ""], each.sample) for each in wanted],
-            prompts=HookedPrompts(self.template, self.config),
+            [each.task for each in wanted],
+            self.models.values(),
+            samples=settings.samples,
+            prompts=self._messages,
             params={"temperature": settings.temperature, "max_tokens": settings.max_tokens},
             store=store,
             refresh=settings.refresh,
         )
+        selected = {(each.task.task_id, each.model, each.sample) for each in wanted}
+        plan.jobs = [
+            job for job in plan.jobs if (job.task.task_id, job.model.name, job.sample) in selected
+        ]
         reporter = self.config.pluginmanager.getplugin("terminalreporter")
         progress = Progress(reporter, len(plan.jobs), ", ".join(self.models))
         try:
@@ -126,6 +134,13 @@ class Phase1:
         finally:
             progress.end()
             store.close()
+
+    def _messages(self, task: Task) -> Sequence[Message]:
+        messages = self.template.render(task)
+        replaced: Sequence[Message] | None = self.config.hook.pytest_shelleval_prompt(
+            task=task, messages=messages
+        )
+        return messages if replaced is None else replaced
 
     def _extract(self, text: str) -> Extraction:
         from pytest_shelleval.models.extract import Extraction, extract_command

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _BAR = 24
 _REDRAW = 0.1
+_LINE = 1.0
 _SLOWEST = 3
 _REASONS = 5
 
@@ -30,9 +31,9 @@ class Progress:
         self._model = model
         self._done = 0
         self._failed = 0
-        self._drawn = 0.0
         self._tenths = 0
         self._started = time.monotonic()
+        self._drawn = self._started
 
     def step(self, *, failed: bool) -> None:
         """Count one more command."""
@@ -48,9 +49,16 @@ class Progress:
                 filled = _BAR * self._done // self._total
                 bar = "#" * filled + "." * (_BAR - filled)
                 reporter.rewrite(f"shelleval inference [{bar}] {self._text()}"[:78], erase=True)
-        elif self._done * 10 // self._total > self._tenths:
-            self._tenths = self._done * 10 // self._total
+        elif self._is_due():
             reporter.write_line(f"shelleval inference: {self._text()}")
+
+    def _is_due(self) -> bool:
+        """Whether a log gets a line: at each tenth, at most one a second, and at the end."""
+        now, tenths = time.monotonic(), self._done * 10 // self._total
+        due = self._done == self._total or (tenths > self._tenths and now - self._drawn >= _LINE)
+        if due:
+            self._tenths, self._drawn = tenths, now
+        return due
 
     def end(self) -> None:
         """End the line of the bar."""

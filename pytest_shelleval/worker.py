@@ -67,8 +67,10 @@ def _add_properties(item: TaskItem, report: pytest.TestReport) -> None:
     given = [(name, str(value)) for name, value in properties.items() if value is not None]
     item.user_properties.extend(given)
     report.user_properties = list(item.user_properties)
-    if result.command_output:
-        report.sections.append(("Captured stdout of the command", _printable(result.command_output)))
+    if result.command_output and report.passed:  # a failure's text shows it already
+        report.sections.append(
+            ("Captured stdout of the command", _printable(result.command_output))
+        )
 
 
 def result_on(report: pytest.TestReport) -> dict[str, Any] | None:

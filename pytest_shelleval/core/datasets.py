@@ -39,9 +39,7 @@ def read_rows(dataset: str, *, split: str = "test", base: Path | None = None) ->
 
 def is_hub_name(dataset: str) -> bool:
     """Whether *dataset*, which is no path that exists, may be a name on the Hugging Face hub."""
-    return (
-        _HUB_NAME.fullmatch(dataset) is not None and Path(dataset).suffix.lower() not in _READERS
-    )
+    return _HUB_NAME.fullmatch(dataset) is not None and Path(dataset).suffix.lower() not in _READERS
 
 
 def is_quick(path: Path) -> bool:

@@ -63,7 +63,9 @@ def setup_script(commands: Sequence[str], *, strict: bool) -> str:
         lines.append(f"eval {shlex.quote(command)}")
         if strict:
             # not `eval ... || exit`: that would switch off a `set -e` inside
-            lines.append("shelleval_status=$?; [ $shelleval_status -eq 0 ] || exit $shelleval_status")
+            lines.append(
+                "shelleval_status=$?; [ $shelleval_status -eq 0 ] || exit $shelleval_status"
+            )
     return "\n".join(lines) + "\n"
 
 
@@ -217,9 +219,7 @@ class Execution:
         result.durations["command"] = round(done.duration, 6)
         # after a time-out or a hit limit the verdict is known, but the condition still informs
         where = sandbox.session_directory() if self.steps == "shared" else None
-        test = sandbox.exec(
-            self.task.success_condition, timeout=policy.command_timeout, cwd=where
-        )
+        test = sandbox.exec(self.task.success_condition, timeout=policy.command_timeout, cwd=where)
         result.test_output = test.output
         result.test_exit_code = test.exit_code
         result.test_timed_out = test.timed_out

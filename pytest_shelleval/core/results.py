@@ -10,9 +10,7 @@ from pytest_shelleval.core.commands import Command
 from pytest_shelleval.core.tasks import Task
 
 Status = Literal["passed", "failed", "error"]
-_KEPT_ON_RESTART = frozenset(
-    {"command", "attempt", "worker", "steps", "tags", "difficulty_level"}
-)
+_KEPT_ON_RESTART = frozenset({"command", "attempt", "worker", "steps", "tags", "difficulty_level"})
 ErrorKind = Literal["inference", "setup", "sandbox", "crashed", "interrupted"]
 
 

@@ -76,7 +76,9 @@ def test_every_format_gives_the_same_tasks(kind: str, tmp_path: Path) -> None:
 def test_a_split_of_a_saved_folder(tmp_path: Path) -> None:
     name = write("splits", tmp_path)
     assert len(load(name, tmp_path, "train")) == 1
-    with pytest.raises(UserError, match=r"no split 'dev'; --shelleval-split takes one of: train, test"):
+    with pytest.raises(
+        UserError, match=r"no split 'dev'; --shelleval-split takes one of: train, test"
+    ):
         load(name, tmp_path, "dev")
 
 
@@ -120,7 +122,9 @@ def test_a_missing_file_and_a_strange_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"dataset data/tasks.jsonl: no such file or folder"):
         load("data/tasks.jsonl", tmp_path)
     (tmp_path / "folder").mkdir()
-    with pytest.raises(UserError, match=r"dataset folder: this folder is not one that .*save_to_disk"):
+    with pytest.raises(
+        UserError, match=r"dataset folder: this folder is not one that .*save_to_disk"
+    ):
         load("folder", tmp_path)
 
 

@@ -128,7 +128,10 @@ def test_separate_steps_start_afresh() -> None:
 
 
 def test_shared_steps_share_the_session_and_the_row_may_ask_for_it() -> None:
-    for the_task, steps in ((task("one", "two", steps="shared"), "separate"), (task("one", "two"), "shared")):
+    for the_task, steps in (
+        (task("one", "two", steps="shared"), "separate"),
+        (task("one", "two"), "shared"),
+    ):
         source = Scripted(lambda text: done(output=text + "\n"))
         result = run(source, the_task, steps=steps)
         assert source.asked == [
@@ -199,7 +202,10 @@ def test_setup_commands_run_in_order_each_whole(
     items: list[str], strict: bool, output: str, code: int
 ) -> None:
     ran = subprocess.run(
-        ["bash", "-c", setup_script(items, strict=strict)], capture_output=True, text=True, check=False
+        ["bash", "-c", setup_script(items, strict=strict)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (ran.stdout, ran.returncode) == (output, code)
 
@@ -261,9 +267,7 @@ def test_a_sandbox_that_can_never_work_is_not_tried_again() -> None:
         (None, "failed", "the success condition is not met (exit code 1)"),
     ],
 )
-def test_a_score_stands_in_for_the_condition(
-    score: float | None, status: str, reason: str
-) -> None:
+def test_a_score_stands_in_for_the_condition(score: float | None, status: str, reason: str) -> None:
     source = Scripted(lambda text: done(text != "COMMAND" and 1 or 0))
     execution = Execution(task(), command(), source, ExecutionPolicy())
     result = execution.run(score=lambda result, sandbox: score)

@@ -149,5 +149,7 @@ def test_what_the_hub_does_not_have_is_named(
     done = load(hub, tmp_path, name, split)
     assert done.returncode == 1
     error = done.stderr.strip().splitlines()[-1]
-    assert error.startswith(f"UserError: dataset {name}: no such file here, and the Hugging Face hub")
+    assert error.startswith(
+        f"UserError: dataset {name}: no such file here, and the Hugging Face hub"
+    )
     assert message in error

@@ -26,7 +26,9 @@ def test_wilson_interval_of_nothing_says_nothing() -> None:
     assert wilson_interval(0, 0) == (0.0, 1.0)
 
 
-@given(st.integers(1, 8).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n))))
+@given(
+    st.integers(1, 8).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n)))
+)
 def test_pass_at_k_is_the_share_of_draws_with_a_pass(case: tuple[int, int, int]) -> None:
     samples, correct, k = case
     draws = list(itertools.combinations(range(samples), k))

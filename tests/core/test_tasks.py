@@ -56,7 +56,9 @@ def test_an_id_of_its_own_is_kept() -> None:
 
 
 def test_an_id_is_made_safe_and_stays_distinct() -> None:
-    tasks = build({**GOOD, "id": "a::b [c]\x1b"}, {**GOOD, "id": "a_b_c_"}, {**GOOD, "id": "a b c "})
+    tasks = build(
+        {**GOOD, "id": "a::b [c]\x1b"}, {**GOOD, "id": "a_b_c_"}, {**GOOD, "id": "a b c "}
+    )
     ids = [task.task_id for task in tasks]
     assert len(set(ids)) == 3
     for task_id in ids:

@@ -8,9 +8,7 @@ from tests.support import MODES, Evaluation
 
 
 @pytest.fixture
-def evaluation(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-) -> Evaluation:
+def evaluation(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Evaluation:
     return Evaluation(pytester, monkeypatch)
 
 

@@ -126,13 +126,16 @@ def test_progress_is_lines_in_a_log(evaluation: Evaluation) -> None:
     evaluation.rows(*[{**ROWS[0], "task_id": f"t{n}"} for n in range(20)])
     done = evaluation.run("--shelleval-model=mock", "--shelleval-phase=inference")
     lines = [line for line in done.outlines if line.startswith("shelleval inference: ")]
-    assert 1 < len(lines) <= 10
     assert lines[-1].startswith("shelleval inference: 20/20 from mock")
+    assert len(lines) <= 10
 
 
 @pytest.mark.parametrize(
     ("limit", "status", "verdict"),
-    [("0.75", 0, "gate passed: pass rate 75.0% (3 of 4)"), ("0.76", 1, "gate FAILED: pass rate 75.0%")],
+    [
+        ("0.75", 0, "gate passed: pass rate 75.0% (3 of 4)"),
+        ("0.76", 1, "gate FAILED: pass rate 75.0%"),
+    ],
 )
 def test_the_gate(
     evaluation: Evaluation, mode: tuple[str, ...], limit: str, status: int, verdict: str

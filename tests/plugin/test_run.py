@@ -39,7 +39,10 @@ def test_the_oracle_passes_and_all_files_are_complete(
     assert (summary["total_samples"], summary["success_rate"]) == (3, 1.0)
     assert summary["by_tag"]["files"]["total"] == 2
     done.stdout.fnmatch_lines(
-        ["oracle: 3 of 3 passed = 100.0% (95 % interval 43.9% to 100.0%)", "files: evaluation_results/*"]
+        [
+            "oracle: 3 of 3 passed = 100.0% (95 % interval 43.9% to 100.0%)",
+            "files: evaluation_results/*",
+        ]
     )
 
 

@@ -25,7 +25,10 @@ from tests.support import ROWS, Evaluation
 )
 def test_selection(evaluation: Evaluation, args: list[str], expected: set[str]) -> None:
     done = evaluation.run("--shelleval-model=oracle", "--strict-markers", *args)
-    done.assert_outcomes(passed=len(expected), deselected=(3 - len(expected)) * ("-" in args[0][:1] and "max" not in args[0]))
+    done.assert_outcomes(
+        passed=len(expected),
+        deselected=(3 - len(expected)) * ("-" in args[0][:1] and "max" not in args[0]),
+    )
     assert set(evaluation.statuses()) == expected
     # the model was asked for no more than that
     assert {line["task_id"] for line in evaluation.lines("commands.jsonl")} == expected
@@ -65,9 +68,7 @@ def test_junit_xml(evaluation: Evaluation, mode: tuple[str, ...]) -> None:
     assert suite is not None
     assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("5", "1", "1")
     cases = {case.get("name"): case for case in suite.iter("testcase")}
-    properties = {
-        each.get("name"): each.get("value") for each in cases["copy"].iter("property")
-    }
+    properties = {each.get("name"): each.get("value") for each in cases["copy"].iter("property")}
     assert properties["status"] == "passed"
     assert properties["command"] == "cp a.txt b.txt"
     failure = cases["bad"].find("failure")
