@@ -7,7 +7,9 @@ its first process.
 
 from __future__ import annotations
 
+import array
 import json
+import socket
 import struct
 from typing import Any
 
@@ -30,3 +32,19 @@ def answer(fields: dict[str, Any], output: bytes = b"") -> bytes:
     """An answer as it travels."""
     head = json.dumps(fields).encode()
     return ANSWER.pack(len(head), len(output)) + head + output
+
+
+def receive_with_descriptors(source: socket.socket, size: int) -> tuple[bytes, list[int]]:
+    """At most *size* bytes, and the descriptors that came with them, which no child inherits.
+
+    ``socket.recv_fds`` drops its flags, and what it receives leaks into every program executed.
+    """
+    width = array.array("i").itemsize
+    data, ancillary, _, _ = source.recvmsg(
+        size, socket.CMSG_SPACE(4 * width), socket.MSG_CMSG_CLOEXEC
+    )
+    descriptors = array.array("i")
+    for level, kind, content in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            descriptors.frombytes(content[: len(content) - len(content) % width])
+    return data, list(descriptors)

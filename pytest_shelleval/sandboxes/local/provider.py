@@ -199,7 +199,7 @@ def receive(control: socket.socket, deadline: float) -> tuple[dict[str, Any], by
         if left <= 0:
             raise TimeoutError("no answer")
         control.settimeout(left)
-        part, received, _, _ = socket.recv_fds(control, 1 << 20, 4)
+        part, received = protocol.receive_with_descriptors(control, 1 << 20)
         descriptors += received
         if not part:
             for descriptor in descriptors:

@@ -14,7 +14,7 @@ import signal
 import socket
 from typing import Any
 
-from pytest_shelleval.sandboxes.local import identity, namespaces, rootfs, seccomp, supervisor
+from pytest_shelleval.sandboxes.local import identity, namespaces, protocol, rootfs, seccomp, supervisor
 from pytest_shelleval.sandboxes.local.identity import StageError, stage
 
 _SANDBOX = (
@@ -31,6 +31,7 @@ _SPARE_PROCESSES = 8
 
 def main(descriptor: int) -> None:
     """Serve the client at the other end of *descriptor* until it goes away."""
+    os.set_inheritable(descriptor, False)
     client = socket.socket(fileno=descriptor)
     try:
         configuration = json.loads(client.recv(65536))
@@ -83,7 +84,6 @@ class Zygote:
         namespaces.set_name("init")
         # The kernel reaps sandboxes, and whoever waits for one has a descriptor of it.
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-        self._go = os.pipe()
         self._count = 0
         if self._identity.ids > 1:
             limit = configuration["processes"] + _SPARE_PROCESSES
@@ -102,7 +102,7 @@ class Zygote:
     def serve(self) -> None:
         """Turn each socket that comes into a sandbox."""
         while True:
-            message, descriptors, _, _ = socket.recv_fds(self._client, 64, 1)
+            message, descriptors = protocol.receive_with_descriptors(self._client, 64)
             if not message:
                 return
             for descriptor in descriptors:
@@ -115,41 +115,51 @@ class Zygote:
                     control.close()
 
     def _create(self, control: socket.socket) -> None:
-        owner = 0
-        if self._identity.ids > 1:
-            # Processes are counted per owner of a user namespace: each sandbox has its own.
-            self._count += 1
-            owner = 1 + self._count % (self._identity.ids - 1)
-            os.seteuid(owner)
-            namespaces.set_dumpable(True)
+        wait, go = os.pipe()
+        try:
+            child = self._clone()
+            if not child:
+                os.close(go)
+                self._become_sandbox(control, wait)
+            try:
+                for name in ("uid_map", "gid_map"):
+                    self._write(f"{child}/{name}", b"0 0 %d" % self._identity.ids)
+                os.write(go, b"g")
+            except OSError:
+                os.kill(child, signal.SIGKILL)
+                raise
+        finally:
+            os.close(wait)
+            os.close(go)
+
+    def _clone(self) -> int:
+        if self._identity.ids == 1:
+            return namespaces.clone(_SANDBOX)
+        # Processes are counted per owner of a user namespace: each sandbox gets one of its own.
+        self._count += 1
+        os.seteuid(1 + self._count % (self._identity.ids - 1))
+        namespaces.set_dumpable(True)
+        child = -1
         try:
             child = namespaces.clone(_SANDBOX)
-            if not child:
-                self._become_sandbox(control)
+            return child
         finally:
-            if owner:
+            if child:
                 os.seteuid(0)
                 namespaces.set_dumpable(True)
-        try:
-            line = b"0 0 %d" % self._identity.ids
-            for name in ("uid_map", "gid_map"):
-                path = f"{child}/{name}"
-                file = os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=self._processes)
-                try:
-                    os.write(file, line)
-                finally:
-                    os.close(file)
-        except OSError:
-            os.kill(child, signal.SIGKILL)
-            raise
-        os.write(self._go[1], b"g")
 
-    def _become_sandbox(self, control: socket.socket) -> None:
+    def _write(self, path: str, content: bytes) -> None:
+        file = os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=self._processes)
+        try:
+            os.write(file, content)
+        finally:
+            os.close(file)
+
+    def _become_sandbox(self, control: socket.socket, wait: int) -> None:
         """In the child: never returns."""
         try:
-            os.close(self._go[1])
-            ready = os.read(self._go[0], 1)
-            os.close(self._go[0])
+            ready = os.read(wait, 1)  # nothing if the zygote failed before the ids were mapped
+            os.close(wait)
             self._client.close()
             os.close(self._processes)
             if ready:

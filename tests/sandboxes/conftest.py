@@ -1,0 +1,10 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from local_users import many_ids, provider, sandbox  # noqa: E402
+
+__all__ = ["many_ids", "provider", "sandbox"]

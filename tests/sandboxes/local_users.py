@@ -1,0 +1,159 @@
+"""Fixtures: the local sandbox as the user who runs the tests, and as an ordinary one."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import driver
+import pytest
+
+import pytest_shelleval
+from pytest_shelleval.core import errors
+from pytest_shelleval.core.sandbox import ExecResult
+from pytest_shelleval.sandboxes.base import Limits
+from pytest_shelleval.sandboxes.local.probe import probe
+from pytest_shelleval.sandboxes.local.provider import LocalProvider
+
+ORDINARY = 65534
+ROOT = str(Path(pytest_shelleval.__file__).resolve().parent.parent)
+
+
+class RemoteSandbox:
+    """A sandbox of another user's."""
+
+    def __init__(self, provider: RemoteProvider, identity: str, info: dict[str, Any]) -> None:
+        self._provider, self.id, self.info = provider, identity, info
+
+    def exec(self, text: str, *, timeout: float, cwd: str | None = None) -> ExecResult:
+        return ExecResult(**self._ask("exec", text=text, timeout=timeout, cwd=cwd))
+
+    def exec_session(self, text: str, *, timeout: float) -> ExecResult:
+        return ExecResult(**self._ask("exec_session", text=text, timeout=timeout))
+
+    def session_directory(self) -> str:
+        return str(self._ask("directory")["directory"])
+
+    def gone(self) -> bool:
+        return bool(self._ask("gone")["gone"])
+
+    def close(self) -> None:
+        self._ask("close")
+
+    def _ask(self, operation: str, **fields: Any) -> dict[str, Any]:
+        return self._provider.ask(operation, id=self.id, **fields)
+
+
+class RemoteProvider:
+    """A LocalProvider in a process of another user's."""
+
+    def __init__(self, limits: Limits, interpreter: str) -> None:
+        self.facts: dict[str, Any] = {}
+        self._process = subprocess.Popen(
+            [interpreter, driver.__file__, json.dumps(dataclasses.asdict(limits))],
+            env={"PYTHONPATH": ROOT, "PYTHONDONTWRITEBYTECODE": "1", "PATH": os.environ["PATH"]},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            user=ORDINARY,
+            group=ORDINARY,
+            extra_groups=[],
+        )
+
+    def ask(self, operation: str, **fields: Any) -> dict[str, Any]:
+        assert self._process.stdin
+        assert self._process.stdout
+        print(json.dumps({"do": operation, **fields}), file=self._process.stdin, flush=True)
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        if "kind" in answer and "error" in answer:
+            raise getattr(errors, answer["kind"])(answer["error"])
+        return answer
+
+    def acquire(self) -> RemoteSandbox:
+        answer = self.ask("acquire")
+        self.facts = answer["facts"]
+        return RemoteSandbox(self, answer["id"], answer["info"])
+
+    def close(self) -> None:
+        if self._process.poll() is None:
+            self.ask("stop")
+            self._process.communicate(timeout=20)
+
+
+@functools.cache
+def ordinary_interpreter() -> str | None:
+    """A Python that an ordinary user can run with this checkout."""
+    for interpreter in (sys.executable, "/usr/bin/python3"):
+        try:
+            tried = subprocess.run(
+                [interpreter, "-c", "import pytest_shelleval.sandboxes.local.provider"],
+                env={"PYTHONPATH": ROOT, "PYTHONDONTWRITEBYTECODE": "1"},
+                cwd="/",
+                user=ORDINARY,
+                group=ORDINARY,
+                extra_groups=[],
+                capture_output=True,
+                check=False,
+            )
+        except OSError:
+            continue
+        if tried.returncode == 0:
+            return interpreter
+    return None
+
+
+@functools.cache
+def unavailable() -> str:
+    """Why there is no local sandbox on this machine."""
+    report = probe()
+    return "" if report.ok else report.message
+
+
+def make_provider(user: str, limits: Limits) -> LocalProvider | RemoteProvider:
+    if unavailable():
+        pytest.skip(unavailable())
+    if user == "self":
+        return LocalProvider(limits)
+    if os.geteuid() != 0:
+        pytest.skip("the tests already run as an ordinary user")
+    interpreter = ordinary_interpreter()
+    if interpreter is None:
+        pytest.skip("no interpreter here that an ordinary user can run with this checkout")
+    return RemoteProvider(limits, interpreter)
+
+
+def mounts() -> str:
+    return Path("/proc/self/mountinfo").read_text()
+
+
+@pytest.fixture(scope="module", params=["self", "ordinary"])
+def provider(request: pytest.FixtureRequest) -> Iterator[LocalProvider | RemoteProvider]:
+    """A provider with the module's LIMITS; nothing of it may be left."""
+    before = mounts()
+    made = make_provider(request.param, getattr(request.module, "LIMITS", Limits()))
+    yield made
+    made.close()
+    assert mounts() == before
+
+
+@pytest.fixture
+def sandbox(provider: Any) -> Iterator[Any]:
+    """A fresh sandbox; its processes must all be gone after it."""
+    made = provider.acquire()
+    yield made
+    made.close()
+    assert made.gone() if isinstance(made, RemoteSandbox) else driver.gone(made)
+
+
+@pytest.fixture
+def many_ids(provider: Any) -> bool:
+    """Whether the sandbox has more users than root."""
+    provider.acquire().close()
+    return bool(provider.facts["id_count"] > 1)
