@@ -126,9 +126,9 @@ def _split_reasoning(text: str) -> tuple[str, str | None, bool]:
     thinking, position = False, 0
     for tag in _THINK.finditer(text):
         opens = "</" not in tag[0]
-        piece = text[position : tag.start()]
         if thinking and opens:
             continue
+        piece = text[position : tag.start()]
         if thinking:
             thoughts.append(piece)
         elif opens:

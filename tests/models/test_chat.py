@@ -1,0 +1,263 @@
+"""The chat model against a real server on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from pytest_shelleval.core.errors import GenerationError, InferenceAborted, UserError
+from pytest_shelleval.core.tasks import Task
+from pytest_shelleval.models.base import Message, Reply, Request, ServerFault
+from pytest_shelleval.models.chat import ChatModel
+from pytest_shelleval.models.registry import build_model
+
+from .chat_server import COMMAND, Answer, ChatServer, closed_port, completion, error
+
+TASK = Task("t", "List files", (), "true")
+
+
+def ask(url: str, *, params: dict[str, Any] | None = None, times: int = 1, **options: Any) -> Reply:
+    """Ask a model at *url*; the last of *times* replies."""
+    model = ChatModel("m", base_url=url, **{"backoff": 0.001, "timeout": 20.0, **options})
+
+    async def main() -> Reply:
+        try:
+            for _ in range(times):
+                reply = await model.generate(
+                    Request(TASK, [Message(role="user", content="List files")], 0, params or {})
+                )
+            return reply
+        finally:
+            await model.aclose()
+
+    return asyncio.run(main())
+
+
+def test_a_reply(server: ChatServer) -> None:
+    reply = ask(server.url, params={"temperature": 0.6, "max_tokens": 50})
+    assert (reply.text, reply.finish_reason, reply.attempts) == (COMMAND, "stop", 1)
+    assert reply.usage == {"input_tokens": 7, "output_tokens": 5}
+    (request,) = server.requests
+    assert request["path"] == "/v1/chat/completions"
+    assert request["model"] == "m"
+    assert request["messages"] == [{"role": "user", "content": "List files"}]
+    assert (request["temperature"], request["max_tokens"]) == (0.6, 50)
+
+
+def test_parameters_that_are_none_are_left_out_and_unknown_ones_sent(server: ChatServer) -> None:
+    ask(server.url, params={"temperature": None, "max_tokens": None, "top_k": 3})
+    assert "temperature" not in server.requests[0]
+    assert "max_tokens" not in server.requests[0]
+    assert server.requests[0]["top_k"] == 3
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        error(429, "slow down"),
+        error(429, "slow down", retry_after="0"),
+        error(429, "slow down", retry_after_ms="1"),
+        error(429, "slow down", retry_after="Wed, 21 Oct 2015 07:28:00 GMT"),
+        error(429, "slow down", retry_after="soon"),
+        error(408),
+        error(409),
+        error(500),
+        error(502),
+        error(503, "loading"),
+        error(504),
+        Answer(status=500, body="<html>oops</html>", kind="text/html"),
+        Answer(reset=True),
+        Answer(body='{"id": "x", "choices": [{"mess'),
+        Answer(body=""),
+        Answer(body="<html>hello</html>", kind="text/html"),
+        Answer(body='{"error": {"message": "upstream is busy", "code": 502}}'),
+        Answer(body='{"id": "x", "choices": []}'),
+        Answer(body='{"id": "x", "choices": null}'),
+        Answer(body="[]"),
+        Answer(body="[" * 100_000),
+    ],
+    ids=lambda answer: f"{answer.status}-{answer.body[:12]!r}-{dict(answer.headers)}",
+)
+def test_passing_trouble_is_sat_out(server: ChatServer, trouble: Answer) -> None:
+    server.script = [trouble, trouble]
+    reply = ask(server.url)
+    assert (reply.text, reply.attempts) == (COMMAND, 3)
+    assert len(server.requests) == 3
+
+
+def test_retries_end(server: ChatServer) -> None:
+    server.then = error(500, "kaput")
+    with pytest.raises(ServerFault, match=r"answered 500: kaput \(3 attempts\)") as caught:
+        ask(server.url, max_retries=2)
+    assert caught.value.attempts == 3
+    assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_request_that_is_refused_is_not_repeated(server: ChatServer, status: int) -> None:
+    server.then = error(status, "Unsupported value: 'temperature'\nuse 1")
+    with pytest.raises(GenerationError, match="Unsupported value: 'temperature' use 1"):
+        ask(server.url)
+    assert len(server.requests) == 1
+
+
+def test_a_spent_quota_is_not_asked_again(server: ChatServer) -> None:
+    server.then = error(429, "You exceeded your current quota", code="insufficient_quota")
+    with pytest.raises(ServerFault, match="exceeded your current quota"):
+        ask(server.url)
+    assert len(server.requests) == 1
+
+
+def test_a_wait_that_is_too_long_is_not_waited(server: ChatServer) -> None:
+    server.then = error(429, "later", retry_after="3600")
+    with pytest.raises(GenerationError, match="asks to wait 3600 s"):
+        ask(server.url)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "mended_by"), [(401, "OPENAI_API_KEY"), (403, "API key"), (404, "shelleval-model")]
+)
+def test_what_meets_every_request_ends_the_phase(
+    server: ChatServer, status: int, mended_by: str
+) -> None:
+    server.then = error(status, "wrong key sk-123456")
+    with pytest.raises(InferenceAborted, match=mended_by) as caught:
+        ask(server.url, api_key="sk-123456")
+    assert len(server.requests) == 1
+    message = str(caught.value)
+    assert server.url in message
+    assert "sk-123456" not in message
+    assert "\n" not in message
+
+
+def test_a_late_403_concerns_one_request(server: ChatServer) -> None:
+    server.script = [completion(), error(403, "flagged")]
+    with pytest.raises(GenerationError, match="flagged"):
+        ask(server.url, times=2)
+
+
+@pytest.mark.parametrize("slow", [Answer(delay=3), Answer(body=" " * 60, drip=0.05)])
+def test_a_slow_answer_times_out(server: ChatServer, slow: Answer) -> None:
+    server.then = slow
+    with pytest.raises(ServerFault, match=r"no answer from .* within 0\.3 s \(2 attempts\)"):
+        ask(server.url, timeout=0.3, max_retries=1)
+    assert len(server.requests) == 2
+
+
+def test_a_dead_port_is_found_out_soon() -> None:
+    url = f"http://127.0.0.1:{closed_port()}/v1"
+    with pytest.raises(ServerFault, match=url) as caught:
+        ask(url)
+    assert caught.value.unreachable
+    assert caught.value.attempts == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (None, ""),
+        ("", ""),
+        ([{"type": "text", "text": "l"}, {"type": "text", "text": "s"}], "ls"),
+        ([], ""),
+        (3, ""),
+    ],
+)
+def test_odd_content(server: ChatServer, content: object, text: str) -> None:
+    server.then = completion(content)
+    assert ask(server.url).text == text
+
+
+def test_a_refusal_is_the_text(server: ChatServer) -> None:
+    server.then = completion(None, message={"refusal": "I won't."})
+    assert ask(server.url).text == "I won't."
+
+
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
+def test_reasoning_is_kept_apart(server: ChatServer, name: str) -> None:
+    server.then = completion(
+        message={name: "Let me think."},
+        finish="length",
+        usage={
+            "prompt_tokens": 9,
+            "completion_tokens": 8,
+            "prompt_tokens_details": {"cached_tokens": 4},
+            "completion_tokens_details": {"reasoning_tokens": 6},
+        },
+    )
+    reply = ask(server.url)
+    assert (reply.text, reply.reasoning, reply.finish_reason) == (
+        COMMAND,
+        "Let me think.",
+        "length",
+    )
+    assert reply.usage == {
+        "input_tokens": 9,
+        "output_tokens": 8,
+        "cached_tokens": 4,
+        "reasoning_tokens": 6,
+    }
+
+
+@pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": None}, []])
+def test_usage_may_be_missing(server: ChatServer, usage: object) -> None:
+    server.then = completion(usage=usage)
+    assert not ask(server.url).usage
+
+
+def test_the_public_endpoint_needs_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="OPENAI_API_KEY"):
+        build_model("gpt-4o-mini")
+    with pytest.raises(UserError, match="OPENAI_API_KEY"):
+        build_model("gpt-4o-mini", base_url="https://api.openai.com/v1/")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-1")
+    assert build_model("gpt-4o-mini").name == "gpt-4o-mini"
+
+
+def test_a_server_of_ones_own_needs_none(
+    server: ChatServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    model = build_model("m")
+    assert isinstance(model, ChatModel)
+    assert model.base_url == server.url
+    ask(server.url)
+    assert server.headers[0]["authorization"].startswith("Bearer ")
+    ask(server.url, api_key=" my-key \n")
+    assert server.headers[1]["authorization"] == "Bearer my-key"
+
+
+@pytest.mark.parametrize("url", ["localhost:8000/v1", "ftp://x/", "http://", "http://[", "x"])
+def test_a_base_url_that_is_none(url: str) -> None:
+    with pytest.raises(UserError, match="base URL"):
+        build_model("m", base_url=url)
+
+
+def test_a_key_that_is_none() -> None:
+    with pytest.raises(UserError, match="API key"):
+        build_model("m", base_url="http://localhost/v1", api_key="schlüssel")
+
+
+def test_fewer_requests_in_flight_after_too_many(server: ChatServer) -> None:
+    in_flight: list[int] = []
+
+    def answer(request: dict[str, Any]) -> Answer:
+        in_flight.append(server._in_flight)
+        return error(429, retry_after="0") if server._in_flight > 3 else completion()
+
+    server.answer = answer
+    model = ChatModel("m", base_url=server.url, backoff=0.001)
+    request = Request(TASK, [Message(role="user", content="x")])
+
+    async def main() -> list[Reply | BaseException]:
+        asked = [model.generate(request) for _ in range(40)]
+        replies = await asyncio.gather(*asked, return_exceptions=True)
+        limit = model._throttle.limit
+        await model.aclose()
+        assert limit < 40
+        return replies
+
+    replies = asyncio.run(main())
+    assert sum(isinstance(reply, Reply) for reply in replies) >= 35
