@@ -79,6 +79,7 @@ _SPECIAL: dict[str, tuple[int, int]] = {
     "socket": (41, 198),
     "personality": (135, 92),
     "shmget": (29, 194),
+    "prlimit64": (302, 261),
 }
 _ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
@@ -140,6 +141,8 @@ def _special_programs() -> dict[str, list[_Instruction]]:
         ],
         "ioctl": [_low_half(1), *_one_of(_TERMINAL_INPUT, denied, _ALLOW)],
         "socket": _socket(),
+        # The supervisor's limits are not for commands to change; all have the same uid.
+        "prlimit64": [_low_half(0), *_test(_EQUAL, 1, denied, _answer(_ALLOW))],
         "personality": [_low_half(0), *_one_of(_PERSONALITIES, _ALLOW, denied)],
         # System V memory outlives its processes, where the watchdog does not see it. The upper
         # half of the size is tested too.
