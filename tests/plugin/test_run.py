@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import datasets  # not in the test: pytester would have it imported twice
+
 from tests.support import ROWS, Evaluation
 
 BAD_SETUP = {
@@ -92,7 +94,7 @@ def test_a_failure_shows_what_was_run_with_control_characters_written_out(
             "           | preparing",
             "command    $ printf *",
             "           exit code 0",
-            r"           | made \\x1b[[]31mnothing\\x1b[[]0m",
+            r"           | made \x1b[[]31mnothing\x1b[[]0m",
             "condition  $ echo looking; test -e x",
             "           exit code 1",
             "           | looking",
@@ -185,8 +187,6 @@ def test_beside_ordinary_tests(evaluation: Evaluation) -> None:
 def test_a_dataset_outside_of_rootdir_and_in_another_format(
     evaluation: Evaluation, mode: tuple[str, ...], tmp_path_factory: Any
 ) -> None:
-    import datasets
-
     folder = tmp_path_factory.mktemp("elsewhere")
     rows = [{**row, "setup_commands": None, "tags": None} for row in ROWS[:1]]
     datasets.Dataset.from_list(rows).to_parquet(str(folder / "t.parquet"))
