@@ -9,7 +9,10 @@ from collections.abc import Sequence
 from pytest_shelleval.models.shelltext import has_balanced_quotes, is_placeholder, tidy
 
 # Anchored on the key, not on the brace: a parse of every object would be quadratic in bad text.
-_KEY = re.compile(r"(?<![$'\"\\])(?:[{,]\s*[\"'“”]|\{\s*)command[\"'“”]?\s*:\s*", re.IGNORECASE)
+_OPENING = r"(?<![$'\"\\])\{"  # not of ${command}, nor of JSON quoted in a command
+_KEY = re.compile(
+    rf"(?:(?:{_OPENING}|,)\s*[\"'“”]|{_OPENING}\s*)command[\"'“”]?\s*:\s*", re.IGNORECASE
+)
 _CLOSING = {'"': '"', "'": "'", "“": "”", "`": "`"}
 _QUOTES = {closing: re.compile(rf"\\.|{closing}", re.DOTALL) for closing in _CLOSING.values()}
 _NEXT_KEY = r",\s*[\"'“][A-Za-z_][\w .-]{0,60}[\"'”]\s*:"
