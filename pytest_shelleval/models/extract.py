@@ -19,7 +19,7 @@ from pytest_shelleval.models.shelltext import (
     tidy,
 )
 
-OPEN_ENDED_RULES = frozenset({"open-fence", "text"})
+OPEN_ENDED_RULES = frozenset({"open-fence", "open-json", "text"})
 """Rules whose command reaches to the end of the reply: half a command, if the reply was cut off."""
 
 
@@ -48,8 +48,9 @@ def extract_command(text: str) -> Extraction:
     - ``json``: a JSON object with a string ``command``, anywhere in the text, other keys beside it;
       raw line breaks in the string and trailing commas are taken.
     - ``json-repaired``: the same in bad JSON (inner quotes not escaped, single or typographic
-      quotes, an unquoted key, no closing brace), where only one reading leaves the command's own
-      quotes balanced. JSON that is cut off inside the command gives none.
+      quotes, an unquoted key), where only one reading leaves the command's own quotes balanced;
+      ``open-json`` where the closing brace is missing. JSON that is cut off inside the command
+      gives none.
     - ``fence``: a code block marked as shell, else an unmarked one that is not announced as output
       and is not plainly another language; of a transcript (``$ ls``) the typed lines.
     - ``open-fence``: the same where the block is never closed. ``before-fence``: a command before a

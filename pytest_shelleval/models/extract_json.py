@@ -20,6 +20,7 @@ _NEXT_KEY = r",\s*[\"'“][A-Za-z_][\w .-]{0,60}[\"'”]\s*:"
 # a long run of blanks would be read again from each of its characters.
 _END = re.compile(rf"\s*(?:\}}|,\s*\}}|{_NEXT_KEY}|\]|,\s*\]|```|\Z)")
 _SURE_END = re.compile(rf"\s*(?:{_NEXT_KEY}|(?:,\s*)?\}}[\]}} \t]*(?:\r?\n|\Z|```|<))")
+_NOTHING_MORE = re.compile(r"\s*(?:```|\Z)")
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
 _ESCAPED = {"n": "\n", "t": "\t", "r": "\r", '"': '"', "'": "'", "\\": "\\", "/": "/", "`": "`"}
 _MOST_CANDIDATES = 64
@@ -33,7 +34,8 @@ def find_json_command(
     *passed_over* are spans where JSON is the command's own. Without a command, *fault* says what was
     wrong with the first JSON that had the key, and is None when none had. The rule is ``json``, or
     ``json-repaired`` when the text is not valid JSON but can be read in one way only: inner quotes
-    that are not escaped, single quotes, a closing brace that is missing.
+    that are not escaped, single quotes, an unquoted key. It is ``open-json`` when the text ends after
+    the string, with no closing brace: the string's last quote may have been one of the command's.
     """
     fault: str | None = None
     keys = []
@@ -75,23 +77,28 @@ def _value(text: str, start: int, stop: int) -> tuple[str | None, str, str | Non
         end, after = quote.start(), quote.end()
         if first and _END.match(text, after):
             plain = closing == '"' and "}" in text[after : after + 1000]
-            return _unescape(text[start + 1 : end]), "json" if plain else "json-repaired", None
+            rule = "json" if plain else _repair_rule(text, after)
+            return _unescape(text[start + 1 : end]), rule, None
         first = False
         if end >= stop:
             break
         if _SURE_END.match(text, after):
-            return _repaired(text[start + 1 : end])
+            return _repaired(text[start + 1 : end], "json-repaired")
         if loose < 0 and _END.match(text, after):
             loose = end
     if loose >= 0:
-        return _repaired(text[start + 1 : loose])
+        return _repaired(text[start + 1 : loose], _repair_rule(text, loose + 1))
     return None, "none", "the JSON is cut off before the end of its command"
 
 
-def _repaired(raw: str) -> tuple[str | None, str, str | None]:
+def _repair_rule(text: str, after: int) -> str:
+    return "open-json" if _NOTHING_MORE.match(text, after) else "json-repaired"
+
+
+def _repaired(raw: str, rule: str) -> tuple[str | None, str, str | None]:
     value = _unescape(raw)
     if has_balanced_quotes(value):
-        return value, "json-repaired", None
+        return value, rule, None
     return None, "none", "the JSON is broken: its quotes can't be told from the command's"
 
 

@@ -52,7 +52,8 @@ FOUND = {
     "{command: 'ls'}": ("json-repaired", "ls"),
     "{“command”: “ls -l”}": ("json-repaired", "ls -l"),
     '{"command": """ls -l"""}': ("json-repaired", "ls -l"),
-    '{"command":"ls -l"': ("json-repaired", "ls -l"),
+    '{"command":"ls -l"': ("open-json", "ls -l"),
+    '{"command":"ls -l","why":"it lists the fi': ("json-repaired", "ls -l"),
     # code blocks
     f"{FENCE}bash\nchmod a+x s.sh\n{FENCE}": ("fence", "chmod a+x s.sh"),
     f"{FENCE}\n#!/bin/bash\n# say hello\necho hello\n{FENCE}": ("fence", "echo hello"),

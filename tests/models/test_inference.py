@@ -211,14 +211,15 @@ def test_failures_of_every_kind_become_records(store: CommandStore) -> None:
         Reply(text="", command="  "),
         Reply(text='{"command":"ls /hom', finish_reason="length"),
         Reply(text="ls -l /home/al", finish_reason="length"),
+        Reply(text='{"command":"echo "', finish_reason="length"),
         Reply(text="", finish_reason="content_filter"),
         Reply(text="<think>hm", reasoning="hm", finish_reason="length"),
         "ls -l",
     )
-    summary = run_inference(plan(store, tasks(10), model), store, concurrency=1)
-    assert (summary.asked, summary.failed) == (10, 9)
+    summary = run_inference(plan(store, tasks(11), model), store, concurrency=1)
+    assert (summary.asked, summary.failed) == (11, 10)
     records = lines(store)
-    assert [record["generated_command"] for record in records] == [None] * 9 + ["ls -l"]
+    assert [record["generated_command"] for record in records] == [None] * 10 + ["ls -l"]
     errors = [record.get("error") for record in records]
     assert errors[:4] == [
         "no luck",
@@ -226,8 +227,8 @@ def test_failures_of_every_kind_become_records(store: CommandStore) -> None:
         "the model replied with NoneType, not with a Reply",
         "the model declined",
     ]
-    assert all("cut off" in str(errors[n]) for n in (5, 6, 8))
-    assert "content filter" in str(errors[7])
+    assert all("cut off" in str(errors[n]) for n in (5, 6, 7, 9))
+    assert "content filter" in str(errors[8])
     assert records[0]["attempts"] == 4
     assert model.closed == 1
 
