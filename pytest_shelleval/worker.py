@@ -7,11 +7,14 @@ from the item to the controller in the same process. Either way only the control
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_shelleval.items import InferenceFailed, TaskItem
+from pytest_shelleval.items import InferenceFailed, NotPassed, TaskItem
+
+if TYPE_CHECKING:
+    from pytest_shelleval.core.results import ErrorKind
 
 _ATTRIBUTE = "shelleval_result"
 
@@ -29,13 +32,10 @@ def complete_report(item: TaskItem, call: pytest.CallInfo[Any], report: pytest.T
             subject = item.subject
             command = empty_command(subject.task, subject.model, subject.sample)
             result = item.result = Result.of(subject.task, command)
-        if result.status == "error" and result.error is None:
-            # neither verdict nor known error: a fixture of the user's, a time-out plugin, Ctrl-C
-            kind = "interrupted" if report.when == "call" else "sandbox"
-            result.fail_as_error(
-                "inference" if isinstance(error, InferenceFailed) else kind,  # type: ignore[arg-type]
-                f"{type(error).__name__}: {error}",
-            )
+        if result.error is None and not isinstance(error, NotPassed):
+            # not a verdict, whatever was found before: a fixture or hook of the user's, a time-out
+            # plugin, Ctrl-C
+            result.fail_as_error(_kind(error, report.when), f"{type(error).__name__}: {error}")
         text = item.explained(error)
         if text is not None:
             report.longrepr = text
@@ -47,6 +47,14 @@ def complete_report(item: TaskItem, call: pytest.CallInfo[Any], report: pytest.T
     _add_properties(item, report)
     # ASCII, since xdist dies of lone surrogates; a string, since it dies of most other types
     setattr(report, _ATTRIBUTE, json.dumps(result.to_record()))
+
+
+def _kind(error: BaseException, when: str | None) -> ErrorKind:
+    if isinstance(error, InferenceFailed):
+        return "inference"
+    if not isinstance(error, Exception):
+        return "interrupted"
+    return "sandbox" if when == "setup" else "crashed"
 
 
 def _add_properties(item: TaskItem, report: pytest.TestReport) -> None:
