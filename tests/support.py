@@ -10,7 +10,11 @@ from typing import Any
 
 import pytest
 
-MODES: dict[str, tuple[str, ...]] = {"n0": ("-n", "0"), "n2": ("-n", "2"), "no-xdist": ("-p", "no:xdist")}
+MODES: dict[str, tuple[str, ...]] = {
+    "n0": ("-n", "0"),
+    "n2": ("-n", "2"),
+    "no-xdist": ("-p", "no:xdist"),
+}
 
 ROWS: list[dict[str, Any]] = [
     {

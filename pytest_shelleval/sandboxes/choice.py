@@ -23,7 +23,9 @@ def check_sandbox(kind: str, *, sos_wanted: bool = False) -> None:
 def resolve_kind(kind: str, *, sos_wanted: bool) -> str:
     """What ``auto`` stands for here. Raises SandboxUnavailable for a kind that is not there."""
     if kind == "sos" or (kind == "auto" and sos_wanted):
-        raise SandboxUnavailable("SoS sandboxes are not in this version; use --shelleval-sandbox=local")
+        raise SandboxUnavailable(
+            "SoS sandboxes are not in this version; use --shelleval-sandbox=local"
+        )
     if kind == "docker":
         raise SandboxUnavailable(
             "Docker sandboxes are not in this version; use --shelleval-sandbox=local"
