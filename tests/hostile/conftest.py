@@ -5,6 +5,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "sandboxes"))
 
-from local_users import many_ids, provider, sandbox  # noqa: E402
+from local_users import many_ids, provider, sandbox
 
 __all__ = ["many_ids", "provider", "sandbox"]

@@ -65,7 +65,9 @@ def test_accounts_of_the_host(sandbox: Sandbox) -> None:
 
 
 def test_folders_of_the_host(sandbox: Sandbox) -> None:
-    result = fresh(sandbox, "ls -A /root /home /home/shellm /tmp /var/tmp /opt /srv /mnt /media /run /sys")
+    result = fresh(
+        sandbox, "ls -A /root /home /home/shellm /tmp /var/tmp /opt /srv /mnt /media /run /sys"
+    )
     listed = [line for line in result.output.splitlines() if line and not line.startswith("/")]
     assert listed == ["shellm", "lock"] or sorted(listed) == ["lock", "shellm"]
     project = Path(local_users.ROOT)
@@ -111,7 +113,9 @@ def test_root_only_files_outside_the_packages(sandbox: Sandbox) -> None:
     try:
         (planted / "key").write_text(SECRET)
         (planted / "key").chmod(0o600)
-        result = fresh(sandbox, f"cat {planted}/key; ls {planted}; cp -r {planted} /tmp/x; cat /tmp/x/*")
+        result = fresh(
+            sandbox, f"cat {planted}/key; ls {planted}; cp -r {planted} /tmp/x; cat /tmp/x/*"
+        )
         assert SECRET not in result.output
         assert result.exit_code != 0
     finally:
@@ -120,7 +124,7 @@ def test_root_only_files_outside_the_packages(sandbox: Sandbox) -> None:
 
 
 def test_processes_of_the_host(sandbox: Sandbox) -> None:
-    output = fresh(sandbox, "ls /proc | grep -E '^[0-9]+$' | wc -l; kill -0 %d" % os.getpid())
+    output = fresh(sandbox, f"ls /proc | grep -E '^[0-9]+$' | wc -l; kill -0 {os.getpid()}")
     assert int(output.output.split()[0]) < 10
     assert output.exit_code != 0
 
@@ -178,8 +182,17 @@ def test_kernel_log(sandbox: Sandbox) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["kernel/core_pattern", "kernel/hostname", "vm/drop_caches", "kernel/sysrq", "fs/file-max"]
-    + ["net/ipv4/ip_forward", "user/max_user_namespaces", "kernel/modprobe", "kernel/pid_max"],
+    [
+        "kernel/core_pattern",
+        "kernel/hostname",
+        "vm/drop_caches",
+        "kernel/sysrq",
+        "fs/file-max",
+        "net/ipv4/ip_forward",
+        "user/max_user_namespaces",
+        "kernel/modprobe",
+        "kernel/pid_max",
+    ],
 )
 def test_settings_of_the_kernel(sandbox: Sandbox, path: str) -> None:
     file = Path("/proc/sys") / path
@@ -192,7 +205,9 @@ def test_settings_of_the_kernel(sandbox: Sandbox, path: str) -> None:
 
 
 def test_triggers_of_the_kernel(sandbox: Sandbox) -> None:
-    text = "echo x > /proc/sysrq-trigger; mount -o remount,rw /dev; touch /dev/x; mknod /dev/x c 1 1"
+    text = (
+        "echo x > /proc/sysrq-trigger; mount -o remount,rw /dev; touch /dev/x; mknod /dev/x c 1 1"
+    )
     result = fresh(sandbox, text)
     assert result.exit_code != 0
     assert not Path("/dev/x").exists()
@@ -211,13 +226,13 @@ def test_programs_of_the_host(sandbox: Sandbox) -> None:
 
 
 def test_remove_everything(sandbox: Sandbox) -> None:
-    before = sorted(os.listdir("/usr/bin"))
+    before = set(os.listdir("/usr/bin"))
     result = sandbox.exec("rm -rf / --no-preserve-root 2>/dev/null; echo over", timeout=60)
     assert result.output.endswith("over\n")
     gone = fresh(sandbox, "true")
     assert gone.exit_code == 127
     assert "bash" in gone.output
-    assert sorted(os.listdir("/usr/bin")) == before
+    assert before <= set(os.listdir("/usr/bin"))
 
 
 def test_remove_everything_in_the_session(sandbox: Sandbox) -> None:
@@ -231,7 +246,9 @@ def test_kill_everything(sandbox: Sandbox) -> None:
     assert result.exit_code in (0, 137)
     with pytest.raises(SandboxError):
         sandbox.exec_session("true", timeout=9)
-    assert fresh(sandbox, "kill -9 1; kill -INT 1; kill -TERM 1; kill -CHLD 1; echo $?").exit_code == 0
+    assert (
+        fresh(sandbox, "kill -9 1; kill -INT 1; kill -TERM 1; kill -CHLD 1; echo $?").exit_code == 0
+    )
     assert alive(sandbox)
 
 
@@ -278,7 +295,9 @@ def test_fork_bomb_of_many_users(sandbox: Sandbox, many_ids: bool) -> None:
 
 def test_disk(sandbox: Sandbox) -> None:
     for folder in ("/tmp", "/dev/shm", "/usr/local/bin", "/etc"):
-        result = fresh(sandbox, f"cat /dev/zero > {folder}/full; s=$?; stat -c %s {folder}/full; exit $s")
+        result = fresh(
+            sandbox, f"cat /dev/zero > {folder}/full; s=$?; stat -c %s {folder}/full; exit $s"
+        )
         assert result.exit_code != 0
         assert int(result.output.split()[-1]) <= LIMITS.disk
         assert result.limit == "disk"
@@ -338,11 +357,17 @@ def test_reading_for_ever(sandbox: Sandbox) -> None:
 
 def test_children_that_outlive_their_task(provider: Any) -> None:
     sandbox = provider.acquire()
-    text = "setsid nohup sh -c 'trap \"\" TERM HUP; sleep 1000; sleep 1000' >/dev/null 2>&1 & echo ok"
+    text = (
+        "setsid nohup sh -c 'trap \"\" TERM HUP; sleep 1000; sleep 1000' >/dev/null 2>&1 & echo ok"
+    )
     result = fresh(sandbox, text)
     assert result.output == "ok\n"
     sandbox.close()
-    gone = sandbox.gone() if isinstance(sandbox, local_users.RemoteSandbox) else _ended(sandbox.process)
+    gone = (
+        sandbox.gone()
+        if isinstance(sandbox, local_users.RemoteSandbox)
+        else _ended(sandbox.process)
+    )
     assert gone
 
 
@@ -499,7 +524,11 @@ def test_capabilities(sandbox: Sandbox) -> None:
     text = "grep -E '^Cap(Prm|Eff|Bnd)' /proc/self/status; grep Seccomp: /proc/self/status"
     for run in (sandbox.exec, sandbox.exec_session):
         words = run(text, timeout=20).output.split()
-        assert words == ["CapPrm:", "00000000a80425fb"] + ["CapEff:", "00000000a80425fb"] + [
+        assert words == [
+            "CapPrm:",
+            "00000000a80425fb",
+            "CapEff:",
+            "00000000a80425fb",
             "CapBnd:",
             "00000000a80425fb",
             "Seccomp:",
@@ -536,7 +565,7 @@ def test_changing_root_does_not_help(sandbox: Sandbox) -> None:
         "echo 'exit 0' > /etc/profile; echo 'exit 0' > /etc/bash.bashrc; echo 'exit 0' > ~/.bash_profile",
         "exec 0</dev/zero 1>/dev/null 2>&1",
         "for fd in {3..250}; do eval \"echo 0 >&$fd; echo '0 0' >&$fd\"; done 2>/dev/null",
-        "for p in /proc/[0-9]*/fd/*; do timeout 1 sh -c \"echo 0 > $p\"; done 2>/dev/null",
+        'for p in /proc/[0-9]*/fd/*; do timeout 1 sh -c "echo 0 > $p"; done 2>/dev/null',
         "echo '{\"code\": 0}'; printf '\\0\\0\\0\\1'",
     ],
 )

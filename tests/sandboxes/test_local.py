@@ -110,8 +110,17 @@ def test_probe_runs_a_real_sandbox() -> None:
 
 @pytest.mark.parametrize(
     ("text", "code"),
-    [("true", 0), ("false", 1), ("exit 3", 3), ("exit 256", 0), ("kill -9 $$", 137)]
-    + [("exec false", 1), ("set -e; false; true", 1), ("kill -TERM $$", 143), ("nosuch", 127)],
+    [
+        ("true", 0),
+        ("false", 1),
+        ("exit 3", 3),
+        ("exit 256", 0),
+        ("kill -9 $$", 137),
+        ("exec false", 1),
+        ("set -e; false; true", 1),
+        ("kill -TERM $$", 143),
+        ("nosuch", 127),
+    ],
 )
 def test_fresh_shells_report_their_status(sandbox: Sandbox, text: str, code: int) -> None:
     result = fresh(sandbox, text)
@@ -132,7 +141,9 @@ def test_fresh_shells_start_where_they_are_told(sandbox: Sandbox) -> None:
 
 def test_messages_name_bash(sandbox: Sandbox) -> None:
     assert fresh(sandbox, "nosuch").output == "bash: line 1: nosuch: command not found\n"
-    assert re.fullmatch(r"bash: line \d+: nosuch: command not found\n", typed(sandbox, "nosuch").output)
+    assert re.fullmatch(
+        r"bash: line \d+: nosuch: command not found\n", typed(sandbox, "nosuch").output
+    )
 
 
 # --- the session
@@ -152,9 +163,18 @@ def test_session_starts_without_pipefail_and_history_expansion(sandbox: Sandbox)
 
 @pytest.mark.parametrize(
     ("text", "code"),
-    [("exit 3", 3), ("exec true", 0), ("exec false", 1), ("set -e; false; echo no", 1)]
-    + [("kill -9 $$", 137), ("kill -TERM $$", 143), ("f() { exit 5; }; f", 5), ("exit", 0)]
-    + [("set -u; echo $nope; echo no", 1), ("trap 'exit 9' EXIT; exit 1", 9)],
+    [
+        ("exit 3", 3),
+        ("exec true", 0),
+        ("exec false", 1),
+        ("set -e; false; echo no", 1),
+        ("kill -9 $$", 137),
+        ("kill -TERM $$", 143),
+        ("f() { exit 5; }; f", 5),
+        ("exit", 0),
+        ("set -u; echo $nope; echo no", 1),
+        ("trap 'exit 9' EXIT; exit 1", 9),
+    ],
 )
 def test_session_that_ends_says_so(sandbox: Sandbox, text: str, code: int) -> None:
     result = typed(sandbox, text)
@@ -223,7 +243,7 @@ RUNS = pytest.mark.parametrize("run", [fresh, typed])
         ("echo a\0b", "ab\n", 0),
         ("echo é ☃ 🐚", "é ☃ 🐚\n", 0),
         ("echo out; echo err >&2; echo out", "out\nerr\nout\n", 0),
-        ("cat; read x; echo \"[$x]\"; wc -c", "[]\n0\n", 0),
+        ('cat; read x; echo "[$x]"; wc -c', "[]\n0\n", 0),
         ("printf '\\033[31m\\007'", "\033[31m\007", 0),
         ("yes | head -2", "y\ny\n", 0),
     ],
@@ -331,7 +351,7 @@ def test_fresh_shell_past_its_time(sandbox: Sandbox) -> None:
 
 @RUNS
 def test_memory(sandbox: Sandbox, run: Any) -> None:
-    hog = 'python3 -c "import time; x = [b\'x\' * (1 << 20) for _ in range(400)]; time.sleep(9)"'
+    hog = "python3 -c \"import time; x = [b'x' * (1 << 20) for _ in range(400)]; time.sleep(9)\""
     result = run(sandbox, hog)
     assert (result.exit_code, result.limit) == (137, "memory")
     assert fresh(sandbox, "echo alive").output == "alive\n"
@@ -357,16 +377,35 @@ def test_processes(sandbox: Sandbox) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/testbed", "/usr/local/bin", "/usr/bin", "/usr/lib", "/etc", "/opt", "/var/log", "/root"]
-    + ["/home/user", "/dev/shm", "/srv", "/run", "/usr/local/lib", "/usr/share/man"],
+    [
+        "/",
+        "/testbed",
+        "/usr/local/bin",
+        "/usr/bin",
+        "/usr/lib",
+        "/etc",
+        "/opt",
+        "/var/log",
+        "/root",
+        "/home/user",
+        "/dev/shm",
+        "/srv",
+        "/run",
+        "/usr/local/lib",
+        "/usr/share/man",
+    ],
 )
 def test_writable_everywhere(sandbox: Sandbox, path: str) -> None:
-    text = f"mkdir -p {path} && cd {path} && echo x > new && cat new && rm new && mkdir d && rmdir d"
+    text = (
+        f"mkdir -p {path} && cd {path} && echo x > new && cat new && rm new && mkdir d && rmdir d"
+    )
     assert fresh(sandbox, text).output == "x\n"
 
 
 def test_files_of_the_system_can_be_replaced(sandbox: Sandbox) -> None:
-    result = fresh(sandbox, "rm /usr/bin/tac && ! command -v tac && cp /bin/echo /usr/bin/tac && tac 1")
+    result = fresh(
+        sandbox, "rm /usr/bin/tac && ! command -v tac && cp /bin/echo /usr/bin/tac && tac 1"
+    )
     assert (result.output, result.exit_code) == ("1\n", 0)
     result = fresh(sandbox, "rm -rf /etc/skel /srv && mkdir /etc/skel /srv && ls -A /etc/skel /srv")
     assert result.exit_code == 0
@@ -405,7 +444,13 @@ def test_accounts(sandbox: Sandbox, many_ids: bool) -> None:
 def test_common_tools_start(sandbox: Sandbox) -> None:
     text = "; ".join(
         f"! command -v {tool} >/dev/null || {tool} >/dev/null 2>&1 || echo {tool} fails"
-        for tool in ("git --version", "python3 -c 1", "perl -e 1", "make --version", "gcc --version")
+        for tool in (
+            "git --version",
+            "python3 -c 1",
+            "perl -e 1",
+            "make --version",
+            "gcc --version",
+        )
     )
     assert fresh(sandbox, text.replace("command -v git --version", "command -v git")).output == ""
 

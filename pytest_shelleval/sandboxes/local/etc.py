@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fnmatch
 import os
 import stat
 
@@ -46,8 +45,7 @@ _COPIED = (
     "pam.d",
     "perl",
     "protocols",
-    "python3",
-    "python3.*",
+    "python3*",
     "rpc",
     "screenrc",
     "security",
@@ -198,9 +196,10 @@ def _write(path: str, content: bytes) -> None:
 def _copy_from_host(target: str) -> None:
     names = os.listdir("/etc")
     for pattern in _COPIED:
-        if "*" in pattern:
-            for name in fnmatch.filter(names, pattern):
-                _copy(f"/etc/{name}", f"{target}/{name}", _DEPTH)
+        if pattern.endswith("*"):
+            for name in names:
+                if name.startswith(pattern[:-1]):
+                    _copy(f"/etc/{name}", f"{target}/{name}", _DEPTH)
         else:
             _copy(f"/etc/{pattern}", f"{target}/{pattern}", _DEPTH)
 

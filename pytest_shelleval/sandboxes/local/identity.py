@@ -9,9 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import pwd
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from pytest_shelleval.sandboxes.local import rootfs
 from pytest_shelleval.sandboxes.local.namespaces import (
@@ -21,6 +18,10 @@ from pytest_shelleval.sandboxes.local.namespaces import (
     setns,
     unshare,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _RANGE = 65536
 # Far above what accounts, containers and systemd use.
@@ -47,16 +48,18 @@ def stage(name: str) -> Iterator[None]:
         raise StageError(name, error) from error
 
 
-@dataclass(slots=True)
 class Identity:
     """What was chosen, and mounts whose files belong to the sandbox's root."""
 
-    mode: str
-    """``root``, ``subuid`` or ``single``."""
-    ids: int
-    """How many user and group ids there are inside."""
-    mapped: dict[str, int] = field(default_factory=dict)
-    """Detached mounts by path."""
+    __slots__ = ("ids", "mapped", "mode")
+
+    def __init__(self, mode: str, ids: int, mapped: dict[str, int]) -> None:
+        self.mode = mode
+        """``root``, ``subuid`` or ``single``."""
+        self.ids = ids
+        """How many user and group ids there are inside."""
+        self.mapped = mapped
+        """Detached mounts by path."""
 
 
 def enter() -> Identity:
@@ -74,22 +77,20 @@ def enter() -> Identity:
         with stage("user namespace"):
             if number:
                 raise OSError(number, os.strerror(number))
-            identity = Identity("root", 0) if uid == 0 else Identity("subuid", 0)
         with stage("id map"):
-            identity.mode, identity.ids = _write_maps(helper, uid, gid)
+            mode, ids = _write_maps(helper, uid, gid)
         namespace = os.open(f"/proc/{helper}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-        if identity.mode == "root":
-            identity.mapped = _map_programs(namespace)
+        mapped = _map_programs(namespace) if mode == "root" else {}
         with stage("user namespace"):
             setns(namespace, CLONE_NEWUSER)
             os.close(namespace)
             os.setresgid(0, 0, 0)
-            if identity.ids > 1:
+            if ids > 1:
                 os.setgroups([])
             os.setresuid(0, 0, 0)
         # Changing ids made this process opaque, also to itself.
         set_dumpable(True)
-        return identity
+        return Identity(mode, ids, mapped)
     finally:
         os.close(release[1])
         os.waitpid(helper, 0)
@@ -162,8 +163,10 @@ def _ranges_for_root() -> Iterator[tuple[int, int]]:
 def _map_subordinate_ids(helper: int, uid: int, gid: int) -> int:
     """Have newuidmap and newgidmap map what /etc/subuid and /etc/subgid grant; 0 if they don't."""
     tools = [_find(name) for name in ("newuidmap", "newgidmap")]
-    ranges = [_granted(path, uid) for path in ("/etc/subuid", "/etc/subgid")]
-    if not all(tools) or not all(ranges):
+    ranges = [
+        granted for path in ("/etc/subuid", "/etc/subgid") if (granted := _granted(path, uid))
+    ]
+    if not all(tools) or len(ranges) < 2:
         return 0
     count = min(_RANGE - 1, *(size for _, size in ranges))
     for tool, own, (first, _) in zip(tools, (uid, gid), ranges, strict=True):
@@ -181,7 +184,9 @@ def _find(name: str) -> str:
     return ""
 
 
-def _granted(path: str, uid: int) -> tuple[int, int]:
+def _granted(path: str, uid: int) -> tuple[int, int] | None:
+    import pwd
+
     names = {str(uid)}
     with contextlib.suppress(KeyError):
         names.add(pwd.getpwuid(uid).pw_name)
@@ -192,7 +197,7 @@ def _granted(path: str, uid: int) -> tuple[int, int]:
             first, _, count = rest.partition(":")
             if name in names and first.isdigit() and count.isdigit() and int(count) > best[1]:
                 best = int(first), int(count)
-    return best if best[1] else ()  # type: ignore[return-value]
+    return best if best[1] else None
 
 
 def _map_programs(namespace: int) -> dict[str, int]:

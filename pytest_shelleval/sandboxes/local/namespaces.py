@@ -56,6 +56,7 @@ MACHINES = ("x86_64", "aarch64")
 # back in a child that waits for a lock.
 _libc = ctypes.PyDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
+_libc.prctl.argtypes = (ctypes.c_int, *(ctypes.c_ulong,) * 4)
 
 
 def _done(result: int, call: str) -> int:
@@ -142,21 +143,19 @@ def attach_mount(tree: int, target: str) -> None:
 
 def set_dumpable(dumpable: bool) -> None:
     """Whether others may trace this process and read its /proc entries."""
-    _done(_libc.prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(dumpable), 0, 0, 0), "prctl")
+    _done(_libc.prctl(_PR_SET_DUMPABLE, int(dumpable), 0, 0, 0), "prctl")
 
 
 def set_name(name: str) -> None:
     """What ``ps`` shows as this process's name."""
-    _done(_libc.prctl(_PR_SET_NAME, ctypes.c_char_p(name.encode()), 0, 0, 0), "prctl")
+    buffer = ctypes.create_string_buffer(name.encode())
+    _done(_libc.prctl(_PR_SET_NAME, ctypes.addressof(buffer), 0, 0, 0), "prctl")
 
 
 def limit_capabilities(keep: frozenset[int]) -> None:
     """Drop all but *keep* from the bounding set: what this process executes can't have more."""
     for capability in range(64):
-        if (
-            capability not in keep
-            and _libc.prctl(_PR_CAPBSET_DROP, ctypes.c_ulong(capability), 0, 0, 0) != 0
-        ):
+        if capability not in keep and _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) != 0:
             number = ctypes.get_errno()
             if number == 22:  # EINVAL: past the last one that this kernel knows
                 return

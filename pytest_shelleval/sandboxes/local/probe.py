@@ -14,6 +14,10 @@ from pytest_shelleval.core.errors import SandboxError
 from pytest_shelleval.sandboxes.base import Limits
 
 _ELSEWHERE = "Or use another sandbox: --shelleval-sandbox=docker or --shelleval-sandbox=sos."
+_UNCONFINED = (
+    "    --security-opt seccomp=unconfined --security-opt apparmor=unconfined "
+    "--security-opt systempaths=unconfined"
+)
 _TRIAL = (
     "set -e; [ $(id -u) = 0 ]; cd /tmp; echo text > file; [ $(cat file) = text ]; "
     "rm -rf /srv; mkdir /srv; touch /etc/trial /usr/local/bin/trial; [ -r /proc/self/status ]"
@@ -131,7 +135,6 @@ def _remedies(facts: Mapping[str, Any]) -> list[str]:
     if not remedies and _in_container():
         remedies += [
             "This is a container whose profile denies namespaces. Start it with:",
-            "    --security-opt seccomp=unconfined --security-opt apparmor=unconfined "
-            "--security-opt systempaths=unconfined",
+            _UNCONFINED,
         ]
     return remedies

@@ -1,26 +1,38 @@
-"""What client and supervisor say to each other over a sandbox's control socket.
+"""What client, zygote and supervisor say to each other.
 
-A request is a fixed header, the directory and the text. An answer is two lengths, a JSON object and
-the output's bytes. The first answer comes unasked, when the sandbox is ready, with a descriptor of
-its first process.
+A request is a fixed header, the directory and the text; an answer a fixed header, the directory and
+the output. The first answer on a control socket comes unasked, when the sandbox is ready, with a
+descriptor of its first process. Modules that the zygote imports, this one among them, keep to the
+lightest parts of the standard library: every sandbox is a copy of that process.
 """
 
 from __future__ import annotations
 
 import array
-import json
 import socket
 import struct
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+EXEC, SESSION = 1, 2
+"""Operations: in a fresh shell, in the session's."""
+READY, FAILED, NO_SESSION, EXITED, TIMED_OUT, TRUNCATED = 1, 2, 4, 8, 16, 32
+"""Flags of an answer. FAILED: there is no sandbox, and the output says why."""
+LIMITS = (None, "memory", "disk", "processes")
+"""What an answer's number of a limit means."""
+NO_CODE = -1
+"""The exit code of what has none."""
+LONGEST_TEXT = 64 << 20
+"""Bytes of one text; more is not a command."""
 
 REQUEST = struct.Struct("!BdII")
 """Operation, timeout, length of the directory, length of the text."""
-ANSWER = struct.Struct("!II")
-"""Length of the JSON object, length of the output."""
-EXEC = 1
-SESSION = 2
-LONGEST_TEXT = 64 << 20
-"""Bytes of one text; more is not a command."""
+ANSWER = struct.Struct("!BiBdII")
+"""Flags, exit code, limit, seconds, length of the directory, length of the output."""
+CONFIGURATION = struct.Struct("!QQQQ")
+"""Memory, disk, processes, output: the limits, as the zygote gets them."""
 
 
 def request(operation: int, timeout: float, directory: bytes, text: bytes) -> bytes:
@@ -28,10 +40,32 @@ def request(operation: int, timeout: float, directory: bytes, text: bytes) -> by
     return REQUEST.pack(operation, timeout, len(directory), len(text)) + directory + text
 
 
-def answer(fields: dict[str, Any], output: bytes = b"") -> bytes:
+def answer(
+    flags: int,
+    code: int = NO_CODE,
+    limit: str | None = None,
+    seconds: float = 0.0,
+    directory: bytes = b"",
+    output: bytes = b"",
+) -> bytes:
     """An answer as it travels."""
-    head = json.dumps(fields).encode()
-    return ANSWER.pack(len(head), len(output)) + head + output
+    head = ANSWER.pack(flags, code, LIMITS.index(limit), seconds, len(directory), len(output))
+    return head + directory + output
+
+
+def pack_facts(facts: Mapping[str, object]) -> bytes:
+    """What a zygote says of itself, a line each."""
+    lines = (f"{name}={' '.join(str(value).split())}\n" for name, value in facts.items())
+    return "".join(lines).encode("utf-8", "backslashreplace")
+
+
+def unpack_facts(message: bytes) -> dict[str, str | int]:
+    """The same for the client; numbers become numbers."""
+    facts: dict[str, str | int] = {}
+    for line in message.decode().splitlines():
+        name, _, value = line.partition("=")
+        facts[name] = int(value) if value.isdigit() else value
+    return facts
 
 
 def receive_with_descriptors(source: socket.socket, size: int) -> tuple[bytes, list[int]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 import select
@@ -16,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest_shelleval
 from pytest_shelleval.core.errors import SandboxError, SandboxUnavailable
@@ -24,8 +23,10 @@ from pytest_shelleval.core.sandbox import ExecResult
 from pytest_shelleval.sandboxes.base import START_DIRECTORY, Limits
 from pytest_shelleval.sandboxes.local import protocol
 
+# The package's own __init__ is left out, for what it imports every sandbox would carry.
 _CODE = (
-    "import sys; sys.path.append(sys.argv[1]); "
+    "import sys; package = type(sys)('pytest_shelleval'); package.__path__ = [sys.argv[1]]; "
+    "sys.modules['pytest_shelleval'] = package; "
     "from pytest_shelleval.sandboxes.local.zygote import main; main(int(sys.argv[2]))"
 )
 _START_SECONDS = 30.0
@@ -50,7 +51,7 @@ class Zygote:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket = ours
         self._socket.settimeout(_START_SECONDS)
-        root = str(Path(pytest_shelleval.__file__).resolve().parent.parent)
+        root = str(Path(pytest_shelleval.__file__).resolve().parent)
         try:
             with theirs:
                 self._process = subprocess.Popen(
@@ -67,13 +68,8 @@ class Zygote:
             ours.close()
             raise SandboxError(f"The local sandbox's helper did not start: {error}") from error
         try:
-            configuration = {
-                "memory": limits.memory,
-                "disk": limits.disk,
-                "processes": limits.processes,
-                "output": limits.output,
-            }
-            ours.send(json.dumps(configuration).encode())
+            configuration = (limits.memory, limits.disk, limits.processes, limits.output)
+            ours.send(protocol.CONFIGURATION.pack(*configuration))
             message = ours.recv(65536)
         except OSError as error:
             self.close()
@@ -82,7 +78,7 @@ class Zygote:
             status = self._process.wait()
             self.close()
             raise SandboxError(f"The local sandbox's helper ended at once, status {status}")
-        self.facts: dict[str, Any] = json.loads(message)
+        self.facts = protocol.unpack_facts(message)
         if "error" in self.facts:
             self.close()
             raise ZygoteRefused(self.facts)
@@ -160,23 +156,24 @@ class LocalSandbox:
         try:
             self._control.settimeout(timeout + _MARGIN_SECONDS)
             self._control.sendall(protocol.request(operation, timeout, _encode(directory), encoded))
-            fields, output, _ = receive(self._control, deadline)
+            answer = receive(self._control, deadline)
         except OSError as error:
             self.close()
             raise SandboxError(
                 f"Sandbox {self._id} failed: {error or type(error).__name__}"
             ) from error
-        self._directory = fields.get("cwd", self._directory)
-        if fields.get("dead"):
+        if answer.directory:
+            self._directory = os.fsdecode(answer.directory)
+        if answer.flags & protocol.NO_SESSION:
             raise SandboxError("The session has ended; only fresh shells can be run")
         return ExecResult(
-            output=output.decode("utf-8", "backslashreplace"),
-            exit_code=fields["code"],
-            exited=fields["exited"],
-            timed_out=fields["timed_out"],
-            truncated=fields["truncated"],
-            limit=fields["limit"],
-            duration=fields["duration"],
+            output=answer.output.decode("utf-8", "backslashreplace"),
+            exit_code=None if answer.code == protocol.NO_CODE else answer.code,
+            exited=bool(answer.flags & protocol.EXITED),
+            timed_out=bool(answer.flags & protocol.TIMED_OUT),
+            truncated=bool(answer.flags & protocol.TRUNCATED),
+            limit=answer.limit,
+            duration=answer.seconds,
         )
 
 
@@ -188,17 +185,25 @@ def _encode(text: str) -> bytes:
         return text.encode("utf-8", "surrogatepass")
 
 
-def receive(control: socket.socket, deadline: float) -> tuple[dict[str, Any], bytes, list[int]]:
-    """The next answer, and descriptors that came with it; OSError if none comes in time."""
+class Answer(NamedTuple):
+    """What a supervisor says."""
+
+    flags: int
+    code: int
+    limit: str | None
+    seconds: float
+    directory: bytes
+    output: bytes
+    descriptors: list[int]
+
+
+def receive(control: socket.socket, deadline: float) -> Answer:
+    """The next answer; OSError if none comes in time."""
     data = bytearray()
     descriptors: list[int] = []
-    needed = protocol.ANSWER.size
-    head_size = 0
-    while len(data) < needed or not head_size:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("no answer")
-        control.settimeout(left)
+    needed = head = protocol.ANSWER.size
+    while len(data) < needed:
+        control.settimeout(max(0.001, deadline - time.monotonic()))
         part, received = protocol.receive_with_descriptors(control, 1 << 20)
         descriptors += received
         if not part:
@@ -206,18 +211,26 @@ def receive(control: socket.socket, deadline: float) -> tuple[dict[str, Any], by
                 os.close(descriptor)
             raise ConnectionResetError("its supervisor is gone")
         data += part
-        if not head_size and len(data) >= protocol.ANSWER.size:
-            head_size, output_size = protocol.ANSWER.unpack_from(data)
-            needed = protocol.ANSWER.size + head_size + output_size
-    start = protocol.ANSWER.size + head_size
-    return json.loads(data[protocol.ANSWER.size : start]), bytes(data[start:]), descriptors
+        if needed == head and len(data) >= head:
+            needed += sum(protocol.ANSWER.unpack_from(data)[4:])
+    flags, code, limit, seconds, directory_size, _ = protocol.ANSWER.unpack_from(data)
+    middle = head + directory_size
+    return Answer(
+        flags,
+        code,
+        protocol.LIMITS[limit],
+        seconds,
+        bytes(data[head:middle]),
+        bytes(data[middle:]),
+        descriptors,
+    )
 
 
 class LocalProvider:
     """Hands out local sandboxes, each used once, some of them made ahead."""
 
-    def __init__(self, limits: Limits = Limits(), *, pool_size: int = 1) -> None:
-        self._limits = limits
+    def __init__(self, limits: Limits | None = None, *, pool_size: int = 1) -> None:
+        self._limits = limits or Limits()
         self._pool_size = pool_size
         self._lock = threading.Lock()
         self._zygote: Zygote | None = None
@@ -263,14 +276,14 @@ class LocalProvider:
             self._spares.append(self._zygote.request())
         control = self._spares.popleft()
         try:
-            fields, _, descriptors = receive(control, time.monotonic() + _READY_SECONDS)
+            answer = receive(control, time.monotonic() + _READY_SECONDS)
         except OSError:
             control.close()
             raise
-        if "error" in fields or not descriptors:
+        if answer.flags != protocol.READY or not answer.descriptors:
             control.close()
-            raise SandboxError(str(fields.get("error")))
-        return LocalSandbox(control, descriptors[0])
+            raise SandboxError(answer.output.decode("utf-8", "backslashreplace"))
+        return LocalSandbox(control, answer.descriptors[0])
 
     def _forget_ended(self, wait: float = 0.0) -> None:
         """Let go of sandboxes whose processes are all gone, and close those that died."""

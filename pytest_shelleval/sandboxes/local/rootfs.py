@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Mapping
-from dataclasses import dataclass
 
 from pytest_shelleval.sandboxes.local import etc
 from pytest_shelleval.sandboxes.local.namespaces import (
@@ -27,6 +25,11 @@ from pytest_shelleval.sandboxes.local.namespaces import (
     pivot_root,
 )
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+HOME = "/home/shellm"
 _LOCAL = "/usr/local"
 _PROGRAM_TREES = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
@@ -65,15 +68,17 @@ _DIRECTORIES: tuple[tuple[str, int], ...] = (
 _LINKS = (("var/run", "/run"), ("var/lock", "/run/lock"), ("var/spool/mail", "../mail"))
 
 
-@dataclass(frozen=True, slots=True)
 class Tree:
     """One part of the root file system that gets its own writable layer."""
 
-    path: str
-    """Where it goes, without the leading slash."""
-    layers: str
-    """Overlay's lowerdir, the uppermost first; or one tree that can only be shown as it is."""
-    writable: bool = True
+    __slots__ = ("layers", "path", "writable")
+
+    def __init__(self, path: str, layers: str, writable: bool = True) -> None:
+        self.path = path
+        """Where it goes, without the leading slash."""
+        self.layers = layers
+        """Overlay's lowerdir, the uppermost first; or one tree that can only be shown as it is."""
+        self.writable = writable
 
 
 def host_trees() -> list[str]:

@@ -1,29 +1,29 @@
 """The persistent shell of a sandbox, as its supervisor drives it.
 
 Bash reads its script from a pipe. Each text is one statement, ``eval`` of the text with the report's
-descriptor closed around it, and then a line with the status goes to that descriptor. So neither a
-heredoc nor a comment nor an open quote in a text can swallow what follows.
+descriptor closed around it, and then the status goes to that descriptor. So neither a heredoc nor a
+comment nor an open quote in a text can swallow what follows.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
 import time
-from collections.abc import Callable
-from typing import Protocol
+
+from pytest_shelleval.sandboxes.local.output import Output
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _SCRIPT, _TEXT, _REPORT = 117, 118, 119
 # Bash reads a pipe byte by byte: longer texts come by a file.
 _INLINE = 2000
 _LINK = "bash"
 _READY = b"ready"
-
-
-class _Step(Protocol):
-    code: int | None
-    done: bool
 
 
 class Session:
@@ -35,9 +35,6 @@ class Session:
         text: int,
         output_limit: int,
     ) -> None:
-        # Late, because that module needs this one.
-        from pytest_shelleval.sandboxes.local.supervisor import Output
-
         script, self._script = os.pipe()
         self.report, report = os.pipe()
         reading, writing = os.pipe()
@@ -45,9 +42,9 @@ class Session:
         self.output = Output(reading, output_limit)
         self.alive = True
         self.directory = os.getcwdb()
-        self._nonce = b"0"
+        self._nonce = b""
         self._reported = b""
-        # Bash names its script in every message; this way it is the name that people know.
+        # Bash names its script in every message; through a link it is the name that people know.
         os.symlink(f"/proc/self/fd/{_SCRIPT}", _LINK)
         self.process = spawn(
             ["bash", "--noprofile", "--norc", _LINK],
@@ -69,7 +66,7 @@ class Session:
         poll.register(self.report, select.POLLIN)
         line = b""
         while not line.endswith(b"\n"):
-            if not poll.poll(max(0, deadline - time.monotonic()) * 1000):
+            if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
                 return False
             part = os.read(self.report, 64)
             if not part:
@@ -84,6 +81,7 @@ class Session:
 
     def begin(self, text: bytes | None) -> None:
         """Have the shell run *text*, or the text file if it is None."""
+        # A report of an earlier text, or one that a trap made up, is not this one's.
         self._nonce = os.urandom(6).hex().encode()
         self._reported = b""
         quoted = (
@@ -91,43 +89,36 @@ class Session:
             if text is not None
             else b'"$(</proc/self/fd/%d)"' % _TEXT
         )
+        # Closed outputs hide the report from "set -x" and DEBUG traps.
         statement = (
-            b"builtin eval %s %d<&- %d>&-; { builtin printf '%%s %%s\\n' %s \"$?\" >&%d; } >&- 2>&-\n"
+            b"builtin eval %s %d<&- %d>&-; "
+            b"{ builtin printf '%%s %%s\\n' %s \"$?\" >&%d; } >&- 2>&-\n"
         ) % (quoted, _TEXT, _REPORT, self._nonce, _REPORT)
-        try:
+        with contextlib.suppress(BrokenPipeError):  # its end is about to be noted
             os.write(self._script, statement)
-        except BrokenPipeError:
-            pass  # its end is about to be noted
 
-    def read_report(self, step: _Step) -> bool:
-        """Take what the shell reports; False when it can report no more."""
+    def status(self) -> tuple[int | None, bool]:
+        """The status that the shell reports, if it does, and whether more reports can come."""
         try:
             part = os.read(self.report, 4096)
         except BlockingIOError:
-            return True
+            return None, True
         if not part:
-            return False
+            return None, False
         lines = (self._reported + part).split(b"\n")
         self._reported = lines.pop()[-256:]
         for line in lines:
             nonce, _, status = line.partition(b" ")
-            if nonce == self._nonce and not step.done:
-                step.code = int(status) & 255 if status.isdigit() and len(status) < 4 else 1
-                step.done = True
-                self.note_directory()
-        return True
+            if nonce == self._nonce:
+                return int(status) if status.isdigit() and len(status) < 4 else 1, True
+        return None, True
 
     def note_directory(self) -> None:
         """Remember where the shell is, if it still is."""
-        try:
+        with contextlib.suppress(OSError):
             self.directory = os.readlink(b"/proc/%d/cwd" % self.process)
-        except OSError:
-            pass
 
-    def ended(self) -> None:
-        """The shell is gone."""
-        self.alive = False
-
-    def resume(self) -> None:
-        """Let the shell go on after it stopped itself."""
+    def stopped(self) -> None:
+        """The shell stopped itself; let it go on."""
+        self.note_directory()
         os.kill(self.process, signal.SIGCONT)

@@ -7,15 +7,26 @@ when its own socket does.
 
 from __future__ import annotations
 
-import json
+import contextlib
+import gc
 import os
 import resource
 import signal
 import socket
-from typing import Any
 
-from pytest_shelleval.sandboxes.local import identity, namespaces, protocol, rootfs, seccomp, supervisor
+from pytest_shelleval.sandboxes.local import (
+    identity,
+    namespaces,
+    protocol,
+    rootfs,
+    seccomp,
+    supervisor,
+)
 from pytest_shelleval.sandboxes.local.identity import StageError, stage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _SANDBOX = (
     namespaces.CLONE_NEWUSER
@@ -34,50 +45,51 @@ def main(descriptor: int) -> None:
     os.set_inheritable(descriptor, False)
     client = socket.socket(fileno=descriptor)
     try:
-        configuration = json.loads(client.recv(65536))
-        zygote = Zygote(client, configuration)
+        zygote = Zygote(client, protocol.CONFIGURATION.unpack(client.recv(4096)))
     except StageError as error:
-        _tell(client, {"stage": error.stage, "errno": error.errno, "error": str(error)})
+        facts = {"stage": error.stage, "errno": error.errno, "error": error}
+        client.send(protocol.pack_facts(facts))
         return
     except Exception as error:
-        _tell(client, {"stage": "start", "errno": 0, "error": f"{type(error).__name__}: {error}"})
+        facts = {"stage": "start", "errno": 0, "error": f"{type(error).__name__}: {error}"}
+        client.send(protocol.pack_facts(facts))
         return
-    _tell(client, zygote.facts)
+    client.send(protocol.pack_facts(zygote.facts))
+    # Every sandbox is a copy of this process: pages that nobody writes to stay shared.
+    gc.collect()
+    gc.freeze()
+    gc.disable()
     zygote.serve()
-
-
-def _tell(client: socket.socket, message: dict[str, Any]) -> None:
-    client.send(json.dumps(message).encode())
 
 
 class Zygote:
     """What all sandboxes of one client share."""
 
-    def __init__(self, client: socket.socket, configuration: dict[str, int]) -> None:
+    def __init__(self, client: socket.socket, limits: tuple[int, ...]) -> None:
         self._client = client
-        self._configuration = configuration
         # Python's own dispositions would be inherited by commands.
         for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
         os.umask(0o022)
         with stage("seccomp"):
             try:
-                self._filter = seccomp.build(os.uname().machine)
+                program = seccomp.build(os.uname().machine)
             except KeyError:
                 raise OSError(38, f"no system call table for {os.uname().machine}") from None
-        try:
+        # A kernel may be without keyrings, a container may deny them.
+        with contextlib.suppress(OSError):
             namespaces.new_session_keyring()
-        except OSError:
-            pass  # a kernel without keyrings, or a container that denies them
         # The kernel's memory killer should take a sandbox before anything of the host's.
-        with open("/proc/self/oom_score_adj", "w") as file:
-            file.write("500")
+        with open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
+            file.write(b"500")
         self._identity = identity.enter()
+        self._configuration = supervisor.Configuration(limits, self._identity.ids)
+        self._configuration.program = program
         with stage("mount namespace"):
             namespaces.unshare(namespaces.CLONE_NEWNS | namespaces.CLONE_NEWCGROUP)
         self._processes = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         with stage("file system"):
-            self._trees = rootfs.prepare(self._identity.mapped)
+            self._configuration.trees = rootfs.prepare(self._identity.mapped)
         for tree in self._identity.mapped.values():
             os.close(tree)
         namespaces.overwrite_arguments(b"init")
@@ -86,17 +98,19 @@ class Zygote:
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         self._count = 0
         if self._identity.ids > 1:
-            limit = configuration["processes"] + _SPARE_PROCESSES
+            limit = self._configuration.processes + _SPARE_PROCESSES
             resource.setrlimit(resource.RLIMIT_NPROC, (limit, limit))
 
     @property
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> Mapping[str, object]:
         """How sandboxes are built here."""
         return {
             "ids": self._identity.mode,
             "id_count": self._identity.ids,
-            "mapped": sorted(self._identity.mapped),
-            "read_only": [f"/{tree.path}" for tree in self._trees if not tree.writable],
+            "mapped": " ".join(sorted(self._identity.mapped)),
+            "read_only": " ".join(
+                f"/{tree.path}" for tree in self._configuration.trees if not tree.writable
+            ),
         }
 
     def serve(self) -> None:
@@ -110,7 +124,7 @@ class Zygote:
                 try:
                     self._create(control)
                 except Exception as error:
-                    supervisor.send_failure(control, f"{type(error).__name__}: {error}")
+                    supervisor.send_failure(control, error)
                 finally:
                     control.close()
 
@@ -163,9 +177,8 @@ class Zygote:
             self._client.close()
             os.close(self._processes)
             if ready:
-                configuration = {**self._configuration, "ids": self._identity.ids}
-                supervisor.run(control, configuration, self._trees, self._filter)
+                supervisor.run(control, self._configuration)
         except BaseException as error:
-            supervisor.send_failure(control, f"{type(error).__name__}: {error}")
+            supervisor.send_failure(control, error)
         finally:
             os._exit(1)
