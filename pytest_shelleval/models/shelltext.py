@@ -50,6 +50,8 @@ _PLACEHOLDER_INSIDE = re.compile(
     r"your[ _-](?:(?:shell|bash|linux)[ _-])?(?:command|cmd)[ _-](?:goes[ _-])?here", re.IGNORECASE
 )
 _JSON = re.compile(r"\s*(?:\[\s*)?\{\s*[\"'}]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _FRAME = re.compile(r"[\s_\-\[\]{}<>()\"'#]+")
 _PROMPT = re.compile(
     r"(?:[\w.-]+@[\w.-]+:?[^\s$#]*|[\w.-]*|\[[^\]\n]{1,80}\])(?:\$|(?<=[~/\w])#)[ \t]+"
@@ -82,9 +84,12 @@ def tidy(text: str) -> str:
 
 def replace_lone_surrogates(text: str) -> str:
     """*text* as something that can be encoded: halves of surrogate pairs joined or replaced."""
-    if text.isascii():
+    if _SURROGATE.search(text) is None:
         return text
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    joined = _SURROGATE_PAIR.sub(
+        lambda pair: pair[0].encode("utf-16", "surrogatepass").decode("utf-16"), text
+    )
+    return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", joined)
 
 
 def is_placeholder(command: str) -> bool:
