@@ -109,18 +109,12 @@ class Phase1:
 
         settings, store = self.run.settings, self.run.commands
         plan = plan_inference(
-            [each.task for each in wanted],
-            self.models.values(),
-            samples=settings.samples,
+            [(each.task, self.models[each.model or ""], each.sample) for each in wanted],
             prompts=self._messages,
             params={"temperature": settings.temperature, "max_tokens": settings.max_tokens},
             store=store,
             refresh=settings.refresh,
         )
-        selected = {(each.task.task_id, each.model, each.sample) for each in wanted}
-        plan.jobs = [
-            job for job in plan.jobs if (job.task.task_id, job.model.name, job.sample) in selected
-        ]
         reporter = self.config.pluginmanager.getplugin("terminalreporter")
         progress = Progress(reporter, len(plan.jobs), ", ".join(self.models))
         try:

@@ -64,39 +64,38 @@ class InferenceSummary:
 
 
 def plan_inference(
-    tasks: Iterable[Task],
-    models: Iterable[Model],
+    wanted: Iterable[tuple[Task, Model, int]],
     *,
-    samples: int,
     prompts: Prompts,
     params: Mapping[str, Any],
     store: CommandStore,
     refresh: bool = False,
 ) -> InferencePlan:
-    """What must be asked of *models* for *samples* commands per task, given what *store* holds.
+    """What must be asked to have a command for each of *wanted*, given what *store* holds.
 
-    Models that cost nothing are always asked; with *refresh* all are. A task or a model's name that
-    comes twice counts once. Raises what *prompts* raises (UserError for a misspelt column).
+    *wanted* are tasks with the model to ask and the number of the sample. Models that cost nothing
+    are always asked; with *refresh* all are. What is wanted twice (by task id and model's name) is
+    asked once. Raises what *prompts* raises (UserError for a misspelt column).
     """
     plan = InferencePlan()
-    different = list({model.name: model for model in reversed(list(models))}.values())[::-1]
     params = clean_params(params)
-    seen: set[str] = set()
-    for task in tasks:
-        if task.task_id in seen:
+    prompt: dict[str, tuple[Sequence[Message], str]] = {}
+    seen: set[tuple[str, str, int]] = set()
+    for task, model, sample in wanted:
+        if (task.task_id, model.name, sample) in seen:
             continue
-        seen.add(task.task_id)
-        messages = prompts(task)
-        digest = prompt_hash(messages)
-        for sample in range(samples):
-            for model in different:
-                known = None
-                if not refresh and not getattr(model, "free", False):
-                    known = store.cached(task.task_id, model.name, sample, digest, params)
-                if known is None:
-                    plan.jobs.append(Job(task, model, sample, messages, digest, params))
-                else:
-                    plan.cached.append(_brought_up_to_date(known, task))
+        seen.add((task.task_id, model.name, sample))
+        if task.task_id not in prompt:
+            messages = prompts(task)
+            prompt[task.task_id] = messages, prompt_hash(messages)
+        messages, digest = prompt[task.task_id]
+        known = None
+        if not refresh and not getattr(model, "free", False):
+            known = store.cached(task.task_id, model.name, sample, digest, params)
+        if known is None:
+            plan.jobs.append(Job(task, model, sample, messages, digest, params))
+        else:
+            plan.cached.append(_brought_up_to_date(known, task))
     return plan
 
 

@@ -24,6 +24,11 @@ _IN = re.compile(
     r"\b(?:in|inside|under|into|within|from|of)\s+(?:the\s+)?(\S*[/\w])", re.IGNORECASE
 )
 _IN_WORD = re.compile(r"\b(?:in|inside|under)\s+(?:the\s+)?(\w+)(?:\s+(?:directory|folder))?\.?$")
+_INTO = re.compile(
+    r",?\s+and\s+(?:write|save|put|store)\s+(?:it|them|(?:the|their|its)\s+\w+)\s+(?:in)?to\s+"
+    r"(?:the\s+file\s+)?(\S*\w)\.?$",
+    re.IGNORECASE,
+)
 _MODE = re.compile(r"\b([0-7]{3,4})\b")
 _COUNT = re.compile(r"\b(\d+)\b")
 
@@ -96,12 +101,14 @@ class _Sentence:
 
 def write_command(sentence: str) -> str:
     """The mock's command for a task's *sentence*."""
-    taken_apart = _Sentence(" ".join(sentence.split()))
+    sentence = " ".join(sentence.split())
+    into = _INTO.search(sentence)
+    taken_apart = _Sentence(sentence[: into.start()] if into else sentence)
     for applies, write in _RULES:
         if applies(taken_apart):
             command = write(taken_apart)
             if command is not None:
-                return command
+                return f"{command} > {quote(into[1])}" if into else command
     return "echo 'Task completed'"
 
 

@@ -42,13 +42,16 @@ def tasks(count: int) -> list[Task]:
 
 
 def plan(store: CommandStore, some: list[Task], *models: Model, **changes: Any) -> InferencePlan:
+    samples = changes.pop("samples", 1)
+    wanted = [
+        (task, model, sample) for task in some for sample in range(samples) for model in models
+    ]
     options: dict[str, Any] = {
-        "samples": 1,
         "prompts": PromptTemplate().render,
         "params": {"temperature": 0.6},
         **changes,
     }
-    return plan_inference(some, models, store=store, **options)
+    return plan_inference(wanted, store=store, **options)
 
 
 def chat(server: ChatServer, name: str = "m", **options: Any) -> ChatModel:
@@ -346,8 +349,9 @@ def test_ctrl_c_ends_it_at_once_and_keeps_what_came(server: ChatServer, tmp_path
 
         store = CommandStore(Path(sys.argv[1]))
         tasks = [Task(f"t{n}", f"Do thing {n}", (), "true") for n in range(4)]
+        model = build_model("m", base_url=sys.argv[2])
         plan = plan_inference(
-            tasks, [build_model("m", base_url=sys.argv[2])], samples=1,
+            [(task, model, 0) for task in tasks],
             prompts=PromptTemplate().render, params={}, store=store,
         )
         try:

@@ -59,3 +59,21 @@ def test_models_without_a_server(name: str) -> None:
     assert isinstance(model, Model)
     assert model.name == name
     assert getattr(model, "free", False) is True
+
+
+@pytest.mark.parametrize(
+    ("sentence", "command"),
+    [
+        (
+            "Search for 'ERROR' in app.log and write the lines to e.txt",
+            "grep ERROR app.log > e.txt",
+        ),
+        (
+            "Find all .py files and save them to the file found.txt.",
+            "find . -name '*.py' > found.txt",
+        ),
+        ("List all files, and write the list into l.txt", "ls -la > l.txt"),
+    ],
+)
+def test_what_is_to_go_into_a_file_goes_there(sentence: str, command: str) -> None:
+    assert write_command(sentence) == command
