@@ -20,7 +20,6 @@ from pytest_shelleval.core.results import Result
 from pytest_shelleval.core.sandbox import ExecResult, Sandbox
 from pytest_shelleval.core.tasks import Steps, Task
 
-
 Score = Callable[[Result, Sandbox], "float | None"]
 """Scores a result, 0 to 1, while its sandbox is there; None keeps the condition's verdict."""
 

@@ -268,7 +268,7 @@ def test_a_sandbox_that_can_never_work_is_not_tried_again() -> None:
     ],
 )
 def test_a_score_stands_in_for_the_condition(score: float | None, status: str, reason: str) -> None:
-    source = Scripted(lambda text: done(text != "COMMAND" and 1 or 0))
+    source = Scripted(lambda text: done((text != "COMMAND" and 1) or 0))
     execution = Execution(task(), command(), source, ExecutionPolicy())
     result = execution.run(score=lambda result, sandbox: score)
     execution.release()

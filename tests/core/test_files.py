@@ -86,7 +86,7 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
 
 def test_what_can_not_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="can't write .*file/x"):
+    with pytest.raises(UserError, match=r"can't write .*file/x"):
         replace_file(tmp_path / "file" / "x", "")
-    with pytest.raises(UserError, match="can't write .*file/x"):
+    with pytest.raises(UserError, match=r"can't write .*file/x"):
         JsonLinesWriter(tmp_path / "file" / "x")

@@ -113,9 +113,7 @@ def session_of(leader: int) -> list[str]:
             arguments = (entry / "cmdline").read_bytes()
         except OSError:
             continue
-        if int(fields[3]) == leader and fields[0] != "Z":
-            found.append(f"{entry.name} {arguments!r}")
-        elif b"sleep\x000.2\x00" in arguments:
+        if (int(fields[3]) == leader and fields[0] != "Z") or b"sleep\x000.2\x00" in arguments:
             found.append(f"{entry.name} {arguments!r}")
     return found
 

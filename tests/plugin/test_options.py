@@ -114,9 +114,9 @@ def test_a_wrong_value_is_named_with_its_option(name: str, text: str, expected: 
 
 
 def test_a_wrong_value_is_named_where_it_stands() -> None:
-    with pytest.raises(UserError, match="^SHELLEVAL_SAMPLES: "):
+    with pytest.raises(UserError, match=r"^SHELLEVAL_SAMPLES: "):
         settle(environment={"SHELLEVAL_SAMPLES": "x"})
-    with pytest.raises(UserError, match="^shelleval_samples in the ini file: "):
+    with pytest.raises(UserError, match=r"^shelleval_samples in the ini file: "):
         settle(ini={"shelleval_samples": "x"})
 
 

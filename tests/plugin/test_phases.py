@@ -158,11 +158,29 @@ def test_the_gate_does_not_hide_other_failures(
 def test_summary_fields(evaluation: Evaluation) -> None:
     evaluation.run("--shelleval-model=oracle", "--shelleval-api-key=sk-secret")
     summary = evaluation.summary()
-    for name in (
-        "model_name dataset_path total_samples successful_samples success_rate failed_samples "
-        "evaluation_time sandbox_image errored_samples complete interval_95 pass_at_k by_tag "
-        "by_error_kind usage durations versions dataset_sha256 prompt_sha256 git_commit settings"
-    ).split():
+    for name in [
+        "model_name",
+        "dataset_path",
+        "total_samples",
+        "successful_samples",
+        "success_rate",
+        "failed_samples",
+        "evaluation_time",
+        "sandbox_image",
+        "errored_samples",
+        "complete",
+        "interval_95",
+        "pass_at_k",
+        "by_tag",
+        "by_error_kind",
+        "usage",
+        "durations",
+        "versions",
+        "dataset_sha256",
+        "prompt_sha256",
+        "git_commit",
+        "settings",
+    ]:
         assert name in summary
     assert summary["model_name"] == "oracle"
     assert summary["dataset_path"] == "tasks.jsonl"
