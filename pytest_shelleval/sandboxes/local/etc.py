@@ -140,6 +140,7 @@ _FILES = {
     "timezone": "Etc/UTC\n",
     "machine-id": "",
     "subuid": "",
+    "sudoers": "root ALL=(ALL:ALL) NOPASSWD: ALL\n%sudo ALL=(ALL:ALL) ALL\n",
     "subgid": "",
 }
 
@@ -160,6 +161,7 @@ def make(target: str) -> None:
     _copy_from_host(target)
     for name, text in {**_FILES, **_accounts()}.items():
         _write(f"{target}/{name}", text.encode())
+    os.chmod(f"{target}/sudoers", 0o440)
     for name in ("shadow", "gshadow"):
         os.chmod(f"{target}/{name}", 0o640)
         with contextlib.suppress(OSError):  # one id only

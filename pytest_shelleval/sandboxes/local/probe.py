@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_shelleval.core.errors import SandboxError
+from pytest_shelleval.core.errors import SandboxError, SandboxUnavailable
 from pytest_shelleval.sandboxes.base import Limits
 
 _ELSEWHERE = "Or use another sandbox: --shelleval-sandbox=docker or --shelleval-sandbox=sos."
@@ -44,25 +44,26 @@ class ProbeReport:
 
 def probe() -> ProbeReport:
     """Start one real sandbox and run a command in it."""
-    from pytest_shelleval.sandboxes.local.provider import LocalProvider, ZygoteRefused
+    from pytest_shelleval.sandboxes.local.provider import LocalProvider
 
     unsupported = _unsupported()
     if unsupported:
-        return _report({"stage": "platform", "errno": 0, "error": unsupported})
+        return report({"stage": "platform", "error": unsupported})
     provider = LocalProvider(Limits(), pool_size=0)
     try:
         sandbox = provider.acquire()
         result = sandbox.exec(_TRIAL, timeout=20)
         facts = provider.facts
+    except SandboxUnavailable as error:
+        reason, *remedy = str(error).splitlines()
+        return ProbeReport(False, reason, tuple(remedy))
     except SandboxError as error:
-        if isinstance(error.__cause__, ZygoteRefused):
-            return _report(error.__cause__.facts)
-        return _report({"stage": "trial", "errno": 0, "error": str(error)})
+        return report({"stage": "trial", "error": str(error)})
     finally:
         provider.close()
     if result.exit_code != 0:
         said = result.output.strip() or f"exit status {result.exit_code}"
-        return _report({"stage": "trial", "errno": 0, "error": f"a trial command failed: {said}"})
+        return report({"stage": "trial", "error": f"a trial command failed: {said}"})
     return ProbeReport(
         True,
         facts={
@@ -75,9 +76,10 @@ def probe() -> ProbeReport:
     )
 
 
-def explain(facts: Mapping[str, Any]) -> str:
-    """The message for a zygote that says it can't make sandboxes here."""
-    return _report(facts).message
+def report(facts: Mapping[str, Any]) -> ProbeReport:
+    """What to tell of a failure: *facts* has the ``stage`` and the ``error``."""
+    reason = f"The local sandbox does not work here: {facts.get('error')}."
+    return ProbeReport(False, reason, (*_remedies(facts), _ELSEWHERE), dict(facts))
 
 
 def _unsupported() -> str:
@@ -106,11 +108,6 @@ def _in_container() -> bool:
     return False
 
 
-def _report(facts: Mapping[str, Any]) -> ProbeReport:
-    reason = f"The local sandbox does not work here: {facts.get('error')}."
-    return ProbeReport(False, reason, (*_remedies(facts), _ELSEWHERE), dict(facts))
-
-
 def _remedies(facts: Mapping[str, Any]) -> list[str]:
     if facts.get("stage") in ("platform", "seccomp"):
         return []
@@ -132,9 +129,10 @@ def _remedies(facts: Mapping[str, Any]) -> list[str]:
                 f"The number of {kind} namespaces is limited to 0. Raise it with:",
                 f"    sudo sysctl -w user.{name}=10000",
             ]
-    if not remedies and _in_container():
+    # A /proc that is partly covered is a container's too.
+    if not remedies and (_in_container() or "mount proc" in str(facts.get("error"))):
         remedies += [
-            "This is a container whose profile denies namespaces. Start it with:",
+            "This seems to be a container whose profile denies namespaces. Start it with:",
             _UNCONFINED,
         ]
     return remedies

@@ -36,7 +36,7 @@ _END_SECONDS = 5.0
 _KIND = {"kind": "local", "rootfs": "host"}
 
 
-class ZygoteRefused(Exception):  # noqa: N818 - what it did
+class _ZygoteRefused(Exception):  # noqa: N818 - what it did
     """The zygote says that it can't make sandboxes here."""
 
     def __init__(self, facts: Mapping[str, Any]) -> None:
@@ -81,7 +81,7 @@ class Zygote:
         self.facts = protocol.unpack_facts(message)
         if "error" in self.facts:
             self.close()
-            raise ZygoteRefused(self.facts)
+            raise _ZygoteRefused(self.facts)
 
     def request(self) -> socket.socket:
         """Ask for a sandbox: its control socket, not waited for."""
@@ -162,6 +162,10 @@ class LocalSandbox:
             raise SandboxError(
                 f"Sandbox {self._id} failed: {error or type(error).__name__}"
             ) from error
+        except BaseException:
+            # Interrupted between question and answer: the next answer would be this one's.
+            self.close()
+            raise
         if answer.directory:
             self._directory = os.fsdecode(answer.directory)
         if answer.flags & protocol.NO_SESSION:
@@ -226,6 +230,12 @@ def receive(control: socket.socket, deadline: float) -> Answer:
     )
 
 
+def _unavailable(facts: Mapping[str, Any]) -> SandboxUnavailable:
+    from pytest_shelleval.sandboxes.local.probe import report
+
+    return SandboxUnavailable(report(facts).message)
+
+
 class LocalProvider:
     """Hands out local sandboxes, each used once, some of them made ahead."""
 
@@ -236,6 +246,8 @@ class LocalProvider:
         self._zygote: Zygote | None = None
         self._spares: deque[socket.socket] = deque()
         self._given: list[LocalSandbox] = []
+        # Before the first sandbox, a failure says something of the machine.
+        self._proven = False
 
     @property
     def info(self) -> Mapping[str, Any]:
@@ -256,6 +268,7 @@ class LocalProvider:
                     sandbox = self._next()
                     break
                 except SandboxUnavailable:
+                    self._stop_zygote()
                     raise
                 except (OSError, SandboxError) as error:
                     self._stop_zygote()
@@ -268,10 +281,8 @@ class LocalProvider:
         if self._zygote is None:
             try:
                 self._zygote = Zygote(self._limits)
-            except ZygoteRefused as refusal:
-                from pytest_shelleval.sandboxes.local.probe import explain
-
-                raise SandboxUnavailable(explain(refusal.facts)) from refusal
+            except _ZygoteRefused as refusal:
+                raise _unavailable(refusal.facts) from refusal
         while len(self._spares) <= self._pool_size:
             self._spares.append(self._zygote.request())
         control = self._spares.popleft()
@@ -282,7 +293,11 @@ class LocalProvider:
             raise
         if answer.flags != protocol.READY or not answer.descriptors:
             control.close()
-            raise SandboxError(answer.output.decode("utf-8", "backslashreplace"))
+            reason = answer.output.decode("utf-8", "backslashreplace")
+            if self._proven:
+                raise SandboxError(reason)
+            raise _unavailable({"stage": "sandbox", "error": reason})
+        self._proven = True
         return LocalSandbox(control, answer.descriptors[0])
 
     def _forget_ended(self, wait: float = 0.0) -> None:

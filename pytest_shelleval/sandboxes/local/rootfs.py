@@ -10,7 +10,7 @@ import contextlib
 import os
 import stat
 
-from pytest_shelleval.sandboxes.local import etc
+from pytest_shelleval.sandboxes.local import etc, session
 from pytest_shelleval.sandboxes.local.namespaces import (
     MS_BIND,
     MS_NODEV,
@@ -193,13 +193,19 @@ def assemble(trees: list[Tree], disk: int) -> None:
     """
     inodes = max(4096, disk // 4096)
     mount("tmpfs", "/writable", "tmpfs", MS_NODEV, f"mode=755,size={disk},nr_inodes={inodes}")
+    # Made here, and not through the overlay, it costs next to nothing; most commands need it.
+    os.mkdir("/writable/0", 0o755)
+    os.mkdir("/writable/0/home", 0o755)
+    os.mkdir("/writable/0/home/shellm", 0o755)
+    os.symlink(session.TARGET, f"/writable/0/home/shellm/{session.LINK}")
     for number, tree in enumerate(trees):
         target = f"/new/{tree.path}"
         if not tree.writable:
             mount(tree.layers, target, None, MS_BIND | MS_REC)
             continue
         upper, work = f"/writable/{number}", f"/writable/{number}w"
-        os.mkdir(upper, 0o755)
+        if number:
+            os.mkdir(upper, 0o755)
         os.mkdir(work, 0o755)
         mount(
             "overlay",

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _SCRIPT, _TEXT, _REPORT = 117, 118, 119
+LINK, TARGET = "bash", f"/proc/self/fd/{_SCRIPT}"
+"""A link that has to be in the directory where the shell starts; it takes it away."""
 # Bash reads a pipe byte by byte: longer texts come by a file.
 _INLINE = 2000
-_LINK = "bash"
 _READY = b"ready"
 
 
@@ -44,10 +45,9 @@ class Session:
         self.directory = os.getcwdb()
         self._nonce = b""
         self._reported = b""
-        # Bash names its script in every message; through a link it is the name that people know.
-        os.symlink(f"/proc/self/fd/{_SCRIPT}", _LINK)
+        # Bash names its script in every message: it is started through a link of a good name.
         self.process = spawn(
-            ["bash", "--noprofile", "--norc", _LINK],
+            ["bash", "--noprofile", "--norc", LINK],
             {0: 0, 1: writing, 2: writing, _SCRIPT: script, _TEXT: text, _REPORT: report},
         )
         for descriptor in (script, report, writing):
@@ -72,7 +72,7 @@ class Session:
             if not part:
                 return False
             line += part
-        os.unlink(os.path.join(self.directory, os.fsencode(_LINK)))
+        os.unlink(os.path.join(self.directory, os.fsencode(LINK)))
         return line == _READY + b"\n"
 
     def inline(self, text: bytes) -> bool:

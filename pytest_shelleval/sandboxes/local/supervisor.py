@@ -35,6 +35,7 @@ _TEXT_DESCRIPTOR = 118
 _GRACE = 0.1
 _GRACE_TICK = 0.01
 _START_SECONDS = 20
+_IDLE_PAUSE = 200
 _DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD, signal.SIGINT)
 
 
@@ -116,6 +117,7 @@ class Supervisor:
         self._text = text
         self._wake = wake
         self._running: dict[int, Step] = {}
+        self._watchdog = watch.Watchdog(configuration.memory, configuration.processes)
         os.chdir(rootfs.HOME)
         self._session = Session(self._spawn, text, configuration.output)
         os.chdir("/")
@@ -148,12 +150,18 @@ class Supervisor:
         poll = select.poll()
         poll.register(self._control, select.POLLIN)
         poll.register(self._wake, select.POLLIN)
+        pause: float | None = None
         while True:
-            for descriptor, _ in poll.poll():
+            for descriptor, _ in poll.poll(pause):
                 if descriptor == self._wake:
                     self._reap()
                 else:
                     self._control.sendall(self._answer())
+            # What a text left running is watched until the next one comes.
+            busy = watch.left_behind(self._session.process if self._session.alive else 0)
+            pause = _IDLE_PAUSE if busy else None
+            if busy and self._watchdog.look(time.monotonic()):
+                self._end_all()
 
     def _receive(self, size: int) -> bytes:
         parts = []
@@ -239,8 +247,8 @@ class Supervisor:
         poll.register(step.output.descriptor, select.POLLIN)
         if session is not None:
             poll.register(session.report, select.POLLIN)
-        limits = self._configuration
-        watchdog = watch.Watchdog(limits.memory, limits.processes, step.start)
+        watchdog = self._watchdog
+        watchdog.start(step.start)
         while not step.done:
             now = time.monotonic()
             if now >= step.deadline:
@@ -249,9 +257,10 @@ class Supervisor:
                 step.flags = protocol.TIMED_OUT
                 break
             if now >= watchdog.next_look:
-                if watchdog.look(now):
+                step.limit = watchdog.look(now)
+                if step.limit is not None:
                     self._end_all()
-                    step.code, step.limit = 128 + signal.SIGKILL, "memory"
+                    step.done, step.code = True, 128 + signal.SIGKILL
                     break
                 if session is not None:
                     session.note_directory()

@@ -14,25 +14,54 @@ _CROWD_MARGIN = 4
 class Watchdog:
     """Sums what processes use, some times a second; short commands end before its first look."""
 
-    def __init__(self, memory: int, most_processes: int, now: float) -> None:
-        self.next_look = now + _FIRST_LOOK
-        self.crowded = False
+    def __init__(self, memory: int, most_processes: int) -> None:
         self._memory = memory
         self._most_processes = most_processes
+        self.next_look = 0.0
+        self.crowded = False
 
-    def look(self, now: float) -> bool:
-        """Whether the processes use too much memory."""
+    def start(self, now: float) -> None:
+        """A step begins."""
+        self.next_look = now + _FIRST_LOOK
+        self.crowded = False
+
+    def look(self, now: float) -> str | None:
+        """The limit that is passed, if one is."""
         self.next_look = now + _PAUSE
-        total = count = 0
-        for process in _processes():
-            count += 1
+        resident = 0
+        processes = _processes()
+        for process in processes:
             content = _read(f"/proc/{process}/statm").split()
             if len(content) > 2:
-                # Shared pages are files, which the limit on disk bounds.
-                total += int(content[1]) - int(content[2])
-        if count >= self._most_processes - _CROWD_MARGIN:
+                resident += int(content[1])
+        if len(processes) >= self._most_processes - _CROWD_MARGIN:
             self.crowded = True
-        return total * _PAGE > self._memory
+            # Where the kernel does not count processes per sandbox (before Linux 5.14).
+            if len(processes) > self._most_processes + _CROWD_MARGIN:
+                return "processes"
+        # What is resident contains files, and what processes share more than once: only then is
+        # it worth while to count exactly.
+        if resident * _PAGE > self._memory and sum(map(_own_memory, processes)) > self._memory:
+            return "memory"
+        return None
+
+
+def _own_memory(process: str) -> int:
+    """Bytes of memory that is no file's; what is shared, by parts."""
+    total = 0
+    for line in _read(f"/proc/{process}/smaps_rollup").splitlines():
+        if line.startswith((b"Pss_Anon:", b"Pss_Shmem:")):
+            total += int(line.split()[1]) << 10
+    return total
+
+
+def left_behind(session: int) -> bool:
+    """Whether there are processes apart from the *session*'s shell (0 if it is gone) and the first."""
+    expected = [b"%d" % session] if session else []
+    children = _read("/proc/1/task/1/children").split()
+    return children != expected or bool(
+        session and _read(f"/proc/{session}/task/{session}/children")
+    )
 
 
 def _processes() -> list[str]:
@@ -63,10 +92,9 @@ def full_disk() -> bool:
 
 def others_write(pipe: int, session: int) -> bool:
     """Whether a process has *pipe* as its output, apart from the *session*'s shell and the first."""
-    own = str(session)
-    children = _read("/proc/1/task/1/children").split()
-    if children == [own.encode()] and not _read(f"/proc/{own}/task/{own}/children"):
+    if not left_behind(session):
         return False  # the usual case, told by two short reads
+    own = str(session)
     name = f"pipe:[{os.fstat(pipe).st_ino}]"
     for process in _processes():
         if process != own and (
