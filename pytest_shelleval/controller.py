@@ -189,6 +189,7 @@ class Controller:
         done = self.phase1.summary
         if self._results is None and done is None:
             return
+        terminalreporter.ensure_newline()
         terminalreporter.section("shelleval")
         settings, here = self.run.settings, self.config.invocation_params.dir
         if done is not None:
