@@ -61,6 +61,13 @@ class Identity:
         self.mapped = mapped
         """Detached mounts by path."""
 
+    @property
+    def same_ids(self) -> bytes:
+        """A map for a namespace inside, with the same ids; no line may span two of the outer map's."""
+        if self.mode == "subuid":
+            return b"0 0 1\n1 1 %d" % (self.ids - 1)
+        return b"0 0 %d" % self.ids
+
 
 def enter() -> Identity:
     """Become root of a new user namespace."""

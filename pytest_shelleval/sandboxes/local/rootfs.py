@@ -106,28 +106,34 @@ def prepare(mapped: Mapping[str, int]) -> list[Tree]:
     if os.path.isdir(_LOCAL) and not os.path.islink(_LOCAL):
         paths.append(_LOCAL)
     for path in paths:
-        trees.append(_show(base, path, mapped.get(path)))
+        trees += _show(base, path, mapped.get(path))
     pivot_root(base)
     return trees
 
 
-def _show(base: str, path: str, mapped: int | None) -> Tree:
+def _show(base: str, path: str, mapped: int | None, depth: int = 1) -> list[Tree]:
     """Bring one tree of the host into the zygote's root, with directories to write in above it."""
     name = path.strip("/").replace("/", "_")
     skeleton, source = f"{base}/layers/{name}", f"{base}/host/{name}"
-    os.mkdir(skeleton)
     os.mkdir(source)
-    _mirror_directories(path, skeleton, depth=2)
     if mapped is not None:
         attach_mount(mapped, source)
     else:
         try:
             mount(path, source, None, MS_BIND)
         except OSError:
-            # Something is mounted below it, which an ordinary user may not uncover.
+            # Something is mounted below it, which an ordinary user may not uncover: it is shown as
+            # it is, and those of its folders can be written to that have nothing mounted below.
             mount(path, source, None, MS_BIND | MS_REC)
-            return Tree(path[1:], f"/host/{name}", writable=False)
-    return Tree(path[1:], f"/layers/{name}:/host/{name}")
+            trees = [Tree(path[1:], f"/host/{name}", writable=False)]
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    if depth and entry.path != _LOCAL and entry.is_dir(follow_symlinks=False):
+                        trees += _show(base, entry.path, None, depth - 1)
+            return trees
+    os.mkdir(skeleton)
+    _mirror_directories(path, skeleton, depth=2)
+    return [Tree(path[1:], f"/layers/{name}:/host/{name}")]
 
 
 def _mirror_directories(source: str, target: str, depth: int) -> None:

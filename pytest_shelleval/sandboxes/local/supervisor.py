@@ -53,7 +53,8 @@ class Configuration:
 
 def send_failure(control: socket.socket, error: BaseException) -> None:
     """Tell the client that there will be no sandbox."""
-    reason = f"{type(error).__name__}: {error}".encode("utf-8", "backslashreplace")
+    told = (isinstance(error, OSError) and error.strerror) or f"{type(error).__name__}: {error}"
+    reason = told.encode("utf-8", "backslashreplace")
     with contextlib.suppress(OSError):
         control.sendall(protocol.answer(protocol.FAILED, output=reason))
 

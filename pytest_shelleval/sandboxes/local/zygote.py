@@ -136,10 +136,11 @@ class Zygote:
                 os.close(go)
                 self._become_sandbox(control, wait)
             try:
-                for name in ("uid_map", "gid_map"):
-                    self._write(f"{child}/{name}", b"0 0 %d" % self._identity.ids)
+                with stage("id map of a sandbox"):
+                    for name in ("uid_map", "gid_map"):
+                        self._write(f"{child}/{name}", self._identity.same_ids)
                 os.write(go, b"g")
-            except OSError:
+            except BaseException:
                 os.kill(child, signal.SIGKILL)
                 raise
         finally:
