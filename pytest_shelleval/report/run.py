@@ -1,0 +1,271 @@
+"""A run as its files tell of it: one light row per result, and the whole records when asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pytest_shelleval.core.errors import UserError
+from pytest_shelleval.core.files import list_faults, read_json_lines
+from pytest_shelleval.core.stats import Estimate, clustered_rate, pass_at_k
+from pytest_shelleval.core.summary import Tally, status_of, summarize
+from pytest_shelleval.report.reasons import Reason, reason_of
+
+RESULTS = "results.jsonl"
+SUMMARY = "summary.json"
+
+
+@dataclass(slots=True)
+class Row:
+    """What a report needs of every result at once; times in seconds."""
+
+    task_id: str
+    model: str
+    """Empty where the file names none."""
+    sample: int
+    status: str
+    reason: Reason | None
+    error_kind: str | None
+    tags: tuple[str, ...]
+    level: str
+    """``difficulty_level`` as text; empty for none."""
+    task: str
+    command: str
+    durations: dict[str, float]
+    latency: float | None
+    tokens: dict[str, int]
+    content: bytes
+    """Digest of task, setup and condition."""
+    prompt: str
+    offset: int
+    """Where the line starts in results.jsonl, in bytes."""
+
+    @property
+    def seconds(self) -> float:
+        """Wall time in the sandbox, all steps."""
+        return sum(self.durations.values())
+
+
+@dataclass(slots=True)
+class RecordedRun:
+    """results.jsonl, read once, and the summary.json beside it where it tells of the same run."""
+
+    results: Path
+    rows: list[Row]
+    """A later line for the same task, model and sample has replaced the earlier. Rows of one task
+    stand together, tasks in order of appearance."""
+    tally: Tally
+    summary: dict[str, Any]
+    """As in summary.json; counted from the results where there is none that fits."""
+    summary_found: bool
+    notes: list[str] = field(default_factory=list)
+    """What a reader of the figures should know, a sentence each."""
+    sandboxes: frozenset[str] = frozenset()
+    """``kind image-or-rootfs`` of all results."""
+    steps: frozenset[str] = frozenset()
+
+    @property
+    def name(self) -> str:
+        """The folder, or the file where it is named otherwise."""
+        return self.results.parent.name if self.results.name == RESULTS else self.results.name
+
+    @property
+    def models(self) -> list[str]:
+        """Models that have results, in order of appearance."""
+        return self.tally.models
+
+    @property
+    def samples(self) -> int:
+        """The most samples that a task has of one model."""
+        return max((row.sample for row in self.rows), default=-1) + 1
+
+    def records(self, rows: Iterable[Row]) -> Iterator[dict[str, Any]]:
+        """The whole record of each of *rows*, read from the file."""
+        try:
+            with self.results.open("rb") as file:
+                for row in rows:
+                    file.seek(row.offset)
+                    record: dict[str, Any] = json.loads(file.readline())
+                    yield record
+        except (OSError, ValueError) as error:
+            raise UserError(f"can't read {self.results}: {error}") from error
+
+
+def results_file(path: Path) -> Path:
+    """results.jsonl of *path*, a folder or the file itself. Raises UserError when it isn't there."""
+    file = path / RESULTS if path.is_dir() else path
+    if not file.is_file():
+        raise UserError(f"{file}: no such file; a run with phase execution or both writes it")
+    return file
+
+
+def load_run(path: Path) -> RecordedRun:
+    """The run in *path*, a folder or a results.jsonl. Raises UserError when it can't be read."""
+    file = results_file(path)
+    starts = _line_starts(file)
+    rows: dict[tuple[str, str, int], Row] = {}
+    tally, sandboxes, steps, faults = Tally(), set(), set(), []
+    for number, record in read_json_lines(file):
+        if record.get("task_id") is None:
+            faults.append(f"{file}:{number}: field 'task_id' is missing")
+            continue
+        row = _row(record, starts[number - 1])
+        rows[row.task_id, row.model, row.sample] = row
+        tally.add({**record, "task_id": row.task_id}, row.reason.text if row.reason else "")
+        sandbox: Mapping[str, Any] = record.get("sandbox") or {}
+        if sandbox:
+            where = sandbox.get("image") or sandbox.get("rootfs")
+            sandboxes.add(" ".join(str(part) for part in (sandbox.get("kind"), where) if part))
+        if record.get("steps"):
+            steps.add(str(record["steps"]))
+    if faults:
+        raise UserError(list_faults(faults))
+    order = {ident: n for n, ident in enumerate(dict.fromkeys(key[0] for key in rows))}
+    summary, found, notes = _summary(file.with_name(SUMMARY), tally)
+    return RecordedRun(
+        results=file,
+        rows=sorted(rows.values(), key=lambda row: order[row.task_id]),
+        tally=tally,
+        summary=summary,
+        summary_found=found,
+        notes=notes,
+        sandboxes=frozenset(sandboxes),
+        steps=frozenset(steps),
+    )
+
+
+def task_rates(tally: Tally, model: str | None = None, k: int = 1) -> tuple[list[float], int]:
+    """pass@k of each task with at least *k* samples, and how many independent draws are behind it.
+
+    Errors count as samples that did not pass.
+    """
+    samples: dict[tuple[str, str], list[bool]] = {}
+    for (task_id, name, _), outcome in tally.outcomes.items():
+        if model in (None, name):
+            samples.setdefault((task_id, name), []).append(outcome.status == "passed")
+    enough = [passed for passed in samples.values() if len(passed) >= k]
+    rates = [pass_at_k(len(passed), sum(passed), k) for passed in enough]
+    return rates, sum(len(passed) // k for passed in enough)
+
+
+def pass_rate(tally: Tally, model: str | None = None, k: int = 1) -> Estimate:
+    """pass@k, the mean over the tasks, with its interval clustered by task."""
+    return clustered_rate(*task_rates(tally, model, k))
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRate:
+    """How one model did on the tasks of one tag or difficulty level."""
+
+    rate: Estimate
+    passed: int
+    total: int
+    """Commands, errors included."""
+
+
+def group_rates(tally: Tally, by: str) -> dict[str, dict[str, GroupRate]]:
+    """Figures per group and model; *by* is ``tag`` or ``difficulty``.
+
+    Intervals are clustered by task. Groups stand in order of name, numbers as numbers.
+    """
+    shares: dict[str, dict[str, dict[str, list[bool]]]] = {}
+    for (task_id, model, _), outcome in tally.outcomes.items():
+        for group in outcome.groups:
+            kind, _, name = group.partition(":")
+            if kind == by:
+                tasks = shares.setdefault(name, {}).setdefault(model, {})
+                tasks.setdefault(task_id, []).append(outcome.status == "passed")
+    return {
+        name: {model: _group_rate(list(tasks.values())) for model, tasks in models.items()}
+        for name, models in sorted(shares.items(), key=lambda each: natural(each[0]))
+    }
+
+
+def _group_rate(tasks: Sequence[Sequence[bool]]) -> GroupRate:
+    total = sum(map(len, tasks))
+    rate = clustered_rate([sum(passed) / len(passed) for passed in tasks], total)
+    return GroupRate(rate, sum(map(sum, tasks)), total)
+
+
+_LEVELS = ("trivial", "very easy", "easy", "medium", "normal", "hard", "very hard", "expert")
+
+
+def natural(name: str) -> tuple[int, float, str]:
+    """A sort key: numbers by value, known difficulty levels by level, the rest by name."""
+    try:
+        return 0, float(name), ""
+    except ValueError:
+        low = name.casefold()
+        return (1, _LEVELS.index(low), "") if low in _LEVELS else (2, 0.0, low)
+
+
+def _row(record: Mapping[str, Any], offset: int) -> Row:
+    durations = {
+        str(name): float(value)
+        for name, value in (record.get("durations") or {}).items()
+        if isinstance(value, (int, float))
+    }
+    tokens = {
+        name.removesuffix("_tokens"): count
+        for name, count in (record.get("usage") or {}).items()
+        if isinstance(count, int)
+    }
+    level, latency = record.get("difficulty_level"), record.get("latency_s")
+    content = [record.get(name) for name in ("task", "setup_commands", "success_condition")]
+    digest = hashlib.blake2b(json.dumps(content).encode(), digest_size=8).digest()
+    return Row(
+        task_id=str(record["task_id"]),
+        model=record.get("model") or "",
+        sample=record.get("sample") or 0,
+        status=status_of(record),
+        reason=reason_of(record),
+        error_kind=record.get("error_kind"),
+        tags=tuple(str(tag) for tag in record.get("tags") or ()),
+        level="" if level is None else str(level),
+        task=str(record.get("task") or ""),
+        command=record.get("generated_command") or "",
+        durations=durations,
+        latency=latency if isinstance(latency, (int, float)) else None,
+        tokens=tokens,
+        content=digest,
+        prompt=record.get("prompt_hash") or "",
+        offset=offset,
+    )
+
+
+def _line_starts(path: Path) -> array[int]:
+    starts, position = array("Q"), 0
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                starts.append(position)
+                position += len(line)
+    except OSError as error:
+        raise UserError(f"can't read {path}: {error.strerror}") from error
+    return starts
+
+
+def _summary(path: Path, tally: Tally) -> tuple[dict[str, Any], bool, list[str]]:
+    """The summary in *path* if it tells of the same results, else one counted from *tally*."""
+    counted = summarize(tally)
+    if not path.is_file():
+        return counted, False, [f"There is no {SUMMARY}: whether the run is complete is not known."]
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return counted, False, [f"{SUMMARY} can't be read: figures are of {RESULTS} alone."]
+    recorded = len(tally.outcomes)
+    same = (
+        isinstance(found, dict)
+        and found.get("successful_samples") == counted["successful_samples"]
+        and found.get("total_samples", 0) - found.get("unrun_samples", 0) == recorded
+    )
+    if not same:
+        note = f"{SUMMARY} is of another run: figures are of {RESULTS} alone."
+        return counted, False, [note]
+    return {**counted, **found}, True, []

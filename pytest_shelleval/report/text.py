@@ -1,0 +1,194 @@
+"""The figures of a run as lines for a terminal or a CI log: 80 columns, no colour."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pytest_shelleval.core.summary import Key, Outcome, Tally
+from pytest_shelleval.report.reasons import label_of
+from pytest_shelleval.report.run import group_rates, pass_rate
+from pytest_shelleval.report.words import count, cut, interval, percent, seconds, visible, wrapped
+
+if TYPE_CHECKING:
+    from pytest_shelleval.report.compare import Comparison
+    from pytest_shelleval.report.gates import Gate
+
+_GROUPS = 12
+_REASONS = 6
+_SLOWEST = 3
+
+
+def header(
+    *,
+    rows: int,
+    names: str,
+    sha256: str,
+    models: str,
+    phase: str,
+    sandbox: str,
+    workers: int | None,
+) -> list[str]:
+    """Lines for the head of a run: what is evaluated, with what, where.
+
+    *names* and *models* are lists with commas; *workers* is None where pytest-xdist is not used.
+    """
+    where = f"sandbox {sandbox}" + (f", {count(workers, 'worker')}" if workers else "")
+    line = (
+        f"shelleval: {count(rows, 'task')} of {names} (sha256 {sha256[:8]}), model {models}, phase "
+        f"{phase}, {where}"
+    )
+    return list(wrapped(line))
+
+
+def section(
+    tally: Tally,
+    summary: Mapping[str, Any],
+    *,
+    gates: Sequence[Gate] = (),
+    comparison: Comparison | None = None,
+) -> Iterator[str]:
+    """The lines of the section at the end of a run that executed commands.
+
+    *summary* gives what a tally can't know: ``total_samples``, ``unrun_samples``, ``complete``,
+    ``evaluation_time``, ``cost`` (a number in US dollars, where somebody put it there).
+    """
+    if not summary.get("complete", True):
+        yield (
+            f"PARTIAL RUN: {summary['unrun_samples']:,} of {summary['total_samples']:,} selected "
+            "commands have no result"
+        )
+    yield from _models(tally, summary)
+    yield from _errors(tally)
+    for kind in ("tag", "difficulty"):
+        yield from _groups(tally, kind)
+    yield from _reasons(tally)
+    yield from _costs(tally, summary)
+    yield from _slowest(tally)
+    if comparison is not None:
+        yield ""
+        yield from comparison.lines()
+    if gates:
+        yield ""
+    for gate in gates:
+        yield from wrapped(gate.line)
+
+
+def _models(tally: Tally, summary: Mapping[str, Any]) -> Iterator[str]:
+    recorded = len(tally.outcomes)
+    errors = tally.count("error")
+    total = summary.get("total_samples", recorded)
+    yield (f"selected {total:,}, run {recorded:,}, errors {errors:,}, scored {recorded - errors:,}")
+    for model in tally.models:
+        rate = pass_rate(tally, model)
+        passed, failed, errors = (tally.count(s, model) for s in ("passed", "failed", "error"))
+        yield from wrapped(
+            f"{model or 'unknown'}: {percent(rate.value)} passed, {passed:,} of "
+            f"{passed + failed + errors:,} ({interval(rate)})"
+        )
+        if errors and passed + failed:
+            scored = passed / (passed + failed)
+            yield (
+                f"  of the {passed + failed:,} with a verdict {percent(scored)}; "
+                f"{count(errors, 'error')} not the model's doing"
+            )
+        at_k = tally.pass_at_k(model)
+        for k in sorted(map(int, at_k)):
+            if len(at_k) > 1:
+                estimate = pass_rate(tally, model, k)
+                yield f"  pass@{k:<3} {percent(estimate.value):>7} ({interval(estimate)})"
+
+
+def _errors(tally: Tally) -> Iterator[str]:
+    kinds = tally.error_kinds()
+    if kinds:
+        shown = ", ".join(f"{kind} {number:,}" for kind, number in kinds.items())
+        yield from wrapped(f"errors by kind: {shown}")
+
+
+def _groups(tally: Tally, kind: str) -> Iterator[str]:
+    """A table with a row per group and model: counts, rate, interval."""
+    groups = group_rates(tally, kind)
+    if len(groups) < 2:
+        return
+
+    def size(name: str) -> int:
+        return sum(figures.total for figures in groups[name].values())
+
+    shown = set(sorted(groups, key=size, reverse=True)[:_GROUPS])  # the report has them all
+    names = [name for name in groups if name in shown]
+    several = len(tally.models) > 1
+    labels = [kind, *map(visible, names)]
+    width = min(max(map(len, labels)), 24)
+    models = min(max((len(visible(m or "unknown")) for m in tally.models), default=0), 16)
+    yield ""
+    head = f"{kind:<{width}}" + (f"  {'model':<{models}}" if several else "")
+    yield f"{head}  passed    of     rate  95 % interval"
+    for name in names:
+        for model in tally.models:
+            figures = groups[name].get(model)
+            if figures is None:
+                continue
+            rate = figures.rate
+            row = f"{visible(name)[:width]:<{width}}"
+            row += f"  {visible(model or 'unknown')[:models]:<{models}}" if several else ""
+            row += f"  {figures.passed:>6,} {figures.total:>5,}  {percent(rate.value):>7}"
+            yield f"{row}  {100 * rate.low:3.0f} to {100 * rate.high:3.0f} %"
+    left = len(groups) - len(names)
+    if left:
+        yield f"... and {left} more, see the report"
+
+
+def _reasons(tally: Tally) -> Iterator[str]:
+    """The commonest reasons, each with its commonest details."""
+    found: dict[str, Counter[str]] = {}
+    for outcome in tally.outcomes.values():
+        if outcome.reason:
+            label = label_of(outcome.reason)
+            detail = outcome.reason[len(label) + 2 :]
+            found.setdefault(label, Counter())[detail] += 1
+    if not found:
+        return
+    yield ""
+    yield "why commands did not pass:"
+    ranked = sorted(found.items(), key=lambda each: -each[1].total())
+    for label, details in ranked[:_REASONS]:
+        named = [f"{d} ({n})" if n > 1 else d for d, n in details.most_common(3) if d]
+        said = f": {', '.join(named)}" if named else ""
+        yield cut(f"{details.total():>6,}  {label}{said}")
+    if len(ranked) > _REASONS:
+        yield f"{sum(d.total() for _, d in ranked[_REASONS:]):>6,}  for {len(ranked) - _REASONS} other reasons"
+
+
+def _costs(tally: Tally, summary: Mapping[str, Any]) -> Iterator[str]:
+    parts = []
+    if tally.usage:
+        parts.append(
+            "tokens: "
+            + ", ".join(f"{n.removesuffix('_tokens')} {c:,}" for n, c in tally.usage.items())
+        )
+    cost = summary.get("cost")
+    if isinstance(cost, (int, float)):
+        parts.append(f"cost ${cost:,.2f}")
+    if tally.durations or parts:
+        yield ""
+    if parts:
+        yield from wrapped("; ".join(parts))
+    if tally.durations:
+        steps = ", ".join(f"{name} {seconds(value)}" for name, value in tally.durations.items())
+        wall = summary.get("evaluation_time")
+        took = f" (wall time {seconds(wall)})" if isinstance(wall, (int, float)) else ""
+        yield from wrapped(f"time in all sandboxes: {steps}{took}")
+
+
+def _slowest(tally: Tally) -> Iterator[str]:
+    def by_time(each: tuple[Key, Outcome]) -> float:
+        return -each[1].seconds
+
+    slow = sorted(tally.outcomes.items(), key=by_time)[:_SLOWEST]
+    named = [
+        f"{key[0]} {seconds(outcome.seconds)}" for key, outcome in slow if outcome.seconds >= 1
+    ]
+    if named:
+        yield from wrapped("slowest: " + ", ".join(named))
