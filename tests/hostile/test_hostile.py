@@ -173,6 +173,7 @@ def test_sockets_of_the_host(sandbox: Sandbox) -> None:
 
 def test_kernel_log(sandbox: Sandbox) -> None:
     assert fresh(sandbox, "dmesg").exit_code != 0
+    assert fresh(sandbox, "cat /proc/cmdline").output == ""
     for file in ("kmsg", "kcore", "timer_list", "sysrq-trigger"):
         assert fresh(sandbox, f"head -c 1 /proc/{file}").exit_code != 0, file
 

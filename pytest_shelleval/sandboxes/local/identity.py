@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _RANGE = 65536
-# Far above what accounts, containers and systemd use.
-_HIGH = (0x60000000, 0x50000000, 0x30000000, 0x6FFF0000 - _RANGE)
+# Far above what accounts, containers and systemd use, and room for one range per zygote: the kernel
+# counts some things, such as the pages in pipes, per id.
+_FIRST, _PLACES = 0x60000000, 4096
 _NOBODY = 65534
 _HELPERS = ("/usr/bin", "/bin", "/usr/sbin", "/usr/local/bin")
 
@@ -156,9 +157,9 @@ def _ranges_for_root() -> Iterator[tuple[int, int]]:
             for extents in both
         )
 
-    for first in _HIGH:
-        if covered(first, _RANGE):
-            yield first, _RANGE
+    first = _FIRST + _RANGE * (os.getpid() % _PLACES)
+    if covered(first, _RANGE):
+        yield first, _RANGE
     # Root of a container with few ids: what ordinary accounts leave free.
     for first, count in ((20000, 40000), (10000, 20000)):
         if covered(first, count):

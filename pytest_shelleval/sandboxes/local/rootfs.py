@@ -226,4 +226,6 @@ def assemble(trees: list[Tree], disk: int) -> None:
     os.chmod("/writable/shm", 0o1777)
     mount("/writable/shm", "/new/dev/shm", None, MS_BIND)
     mount("proc", "/new/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    # How the host was started is nobody's business; what else is secret there needs the host's root.
+    mount("/dev/null", "/new/proc/cmdline", None, MS_BIND)
     pivot_root("/new")
