@@ -23,7 +23,13 @@ PACKAGES = (
 )  # fmt: skip
 PYTHON = ["python3", "python3-minimal", "python3.11", "python3.11-minimal"]
 PYTHON += ["libpython3-stdlib", "libpython3.11-stdlib", "libpython3.11-minimal", "perl", "perl-modules-5.36"]  # fmt: skip
-SKIPPED = ("/usr/share/doc", "/usr/share/man", "/usr/share/locale", "/usr/share/info", "/usr/lib/gcc")
+SKIPPED = (
+    "/usr/share/doc",
+    "/usr/share/man",
+    "/usr/share/locale",
+    "/usr/share/info",
+    "/usr/lib/gcc",
+)
 LINKS = {"bin": "usr/bin", "sbin": "usr/sbin", "lib": "usr/lib", "lib64": "usr/lib64"}
 
 
@@ -123,7 +129,9 @@ def _files(packages: list[str]) -> set[str]:
     }
     files |= {link for link in _alternatives() if os.path.realpath(link) in files}
     programs = [
-        file for file in files if os.path.isfile(file) and (os.access(file, os.X_OK) or ".so" in file)
+        file
+        for file in files
+        if os.path.isfile(file) and (os.access(file, os.X_OK) or ".so" in file)
     ]
     for start in range(0, len(programs), 200):
         said = subprocess.run(
@@ -170,11 +178,28 @@ def _real_place(file: str) -> str:
 
 
 def _complete(root: Path) -> None:
-    for name in ("etc/pam.d", "home/shellm", "root", "tmp", "var/tmp", "var/log", "run", "proc", "sys"):
+    for name in (
+        "etc/pam.d",
+        "home/shellm",
+        "root",
+        "tmp",
+        "var/tmp",
+        "var/log",
+        "run",
+        "proc",
+        "sys",
+    ):
         (root / name).mkdir(parents=True, exist_ok=True)
     for name in ("tmp", "var/tmp"):
         (root / name).chmod(0o1777)
-    for name in ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "nsswitch.conf", "pam.d", "login.defs"):
+    for name in (
+        "ld.so.cache",
+        "ld.so.conf",
+        "ld.so.conf.d",
+        "nsswitch.conf",
+        "pam.d",
+        "login.defs",
+    ):
         source = Path("/etc") / name
         if source.is_dir():
             shutil.copytree(source, root / "etc" / name, dirs_exist_ok=True, symlinks=True)

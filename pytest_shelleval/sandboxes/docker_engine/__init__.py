@@ -1,0 +1,1 @@
+"""The Docker sandbox: a container per task, through Docker's SDK."""

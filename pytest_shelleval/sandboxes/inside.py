@@ -1,0 +1,292 @@
+r"""A supervisor of shells in nothing but bash, for sandboxes that are reached from outside.
+
+Docker and SoS sandboxes run it inside the container, where only bash can be relied on. It keeps the
+session's shell, starts fresh ones, watches the clock and says how each text ended. A request is six
+strings, each ended by NUL: text, nonce, operation (``e`` fresh, ``s`` session), milliseconds, a
+process group to spare when time is up (or nothing), directory. The output of the text is followed by a line
+that holds the nonce; a record of what came of it, seven strings, goes to another stream.
+
+As the first process of a container no command can kill it. Started by SoS in a container whose
+first process is another, ``kill -9 -1`` takes it along: then the session counts as killed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from pytest_shelleval.core.errors import SandboxError
+from pytest_shelleval.core.sandbox import ExecResult
+
+FRESH, SESSION = "e", "s"
+_FIELDS = 7
+
+# 120 requests, 121 output, 122 reports; 123 how shells ended, 124 the session's script, 125 silence.
+SUPERVISOR = r"""
+home=$1
+exec 123<> <(:) 124<> <(:) 125<> <(:) 0</dev/null 1>/dev/null 2>/dev/null
+language=${LC_ALL-}; unset LC_ALL; LC_ALL=C; SHLVL=0
+quote="'\\''"
+session= wrapper= child= directory=$home last= text= nonce= operation= limit=
+
+now() {
+    if [[ -n ${EPOCHREALTIME-} ]]; then ms=$((${EPOCHREALTIME/[!0-9]/} / 1000))
+    else ms=$((SECONDS * 1000)); fi
+}
+
+shell() {
+    printf 500 >/proc/self/oom_score_adj
+    [[ -z $language ]] || export LC_ALL="$language"
+    cd -- "$1" || cd -- "$home" || cd /
+    OLDPWD=; unset OLDPWD
+    shift
+    exec -a bash /bin/bash "$@"
+}
+
+open_session() {
+    (
+        ( shell "$home" --noprofile --norc -s <&124 >&121 2>&1 119>&123 \
+            120<&- 121>&- 122>&- 123>&- 124<&- 125<&- )
+        printf 'E%s\0' $? >&123
+    ) 120<&- 122>&- 125<&- &
+    wrapper=$!
+    printf '%s\n' "builtin trap 'builtin printf \"D%s %s\\0\" \"\$?\" \"\$(builtin pwd -P)\" 2>/dev/null >/proc/$$/fd/123' EXIT; builtin printf 'P%s\\0' \"\$\$\" >&119" >&124
+}
+
+note_directory() {
+    local found
+    [[ -n $session ]] || return
+    found=$(cd -P "/proc/$session/cwd" && pwd -P && printf x) || return
+    directory=${found%?x}
+}
+
+kill_all() {
+    local round process fields
+    session= wrapper=
+    if [[ $$ == 1 ]]; then
+        kill -KILL -1
+    else
+        for round in 1 2 3; do
+            for process in /proc/[0-9]*; do
+                process=${process#/proc/}
+                [[ $process != 1 && $process != "$$" ]] || continue
+                IFS= read -r fields <"/proc/$process/stat" || continue
+                fields=(${fields##*) })
+                [[ -n $spare && ${fields[2]} == "$spare" ]] || kill -KILL "$process"
+            done
+        done
+    fi
+    wait
+    while read -t 0 <&123 && IFS= read -r -d '' -t 1 record <&123; do :; done
+}
+
+killed() {
+    local name file
+    for file in /sys/fs/cgroup/memory/memory.oom_control /sys/fs/cgroup/memory.events; do
+        while read -r name total; do
+            [[ $name != oom_kill ]] || return 0
+        done <"$file"
+    done
+    total=0
+}
+
+refused() {
+    local name file
+    for file in /sys/fs/cgroup/pids/pids.events /sys/fs/cgroup/pids.events; do
+        while read -r name total; do
+            [[ $name != max ]] || return 0
+        done <"$file"
+    done
+    total=0
+}
+
+count() {
+    local all=(/proc/[0-9]*)
+    processes=${#all[@]}
+}
+
+take() {
+    case $record in
+        "$nonce "*) code=${record#* }; ended=1 ;;
+        P*) session=${record#P} ;;
+        D*) record=${record#D}; last=${record%% *}; directory=${record#* } ;;
+        E*)
+            session= wrapper=
+            if [[ $operation == s ]]; then code=${record#E}; exited=1; ended=1; fi
+            ;;
+    esac
+}
+
+await() {
+    local left tick record lost=0
+    while [[ -z $ended ]]; do
+        now
+        left=$((deadline - ms))
+        if ((left <= 0)); then
+            note_directory
+            kill_all
+            code= expired=1
+            return
+        fi
+        ((left < 250)) || left=250
+        printf -v tick '0.%03d' "$left"
+        if IFS= read -r -d '' -t "$tick" record <&123; then
+            take
+        elif [[ $operation == s ]]; then
+            note_directory
+            if [[ -n $session ]] && ! kill -CONT "$session"; then
+                # its wrapper was killed, or would have said so
+                ((++lost < 3)) || { code=${last:-137}; exited=1; ended=1; session= wrapper=; }
+            fi
+        elif ! kill -0 "$child"; then
+            ((++lost < 3)) || { code=137; ended=1; }
+        fi
+    done
+}
+
+grace() {
+    local turn
+    for turn in 1 2 3 4 5 6 7 8 9 10; do
+        count
+        ((processes > before)) || return
+        read -t 0.01 -r record <&125
+    done
+}
+
+run() {
+    local record
+    code= exited=0 expired=0 ended= limit= last=
+    while read -t 0 <&123 && IFS= read -r -d '' -t 1 record <&123; do
+        take
+    done
+    code= exited=0 ended=
+    if [[ $operation == s && -z $wrapper ]]; then
+        printf '%s\0' "$nonce" dead 1 0 '' 0 "$directory" >&122
+        printf '\n%s\n' "$nonce" >&121
+        return
+    fi
+    killed; kills=$total
+    refused; refusals=$total
+    count; before=$processes
+    now; start=$ms; deadline=$((ms + time))
+    if [[ $operation == s ]]; then
+        if ((${#text} <= 4000)); then
+            text="'${text//\'/"$quote"}'"
+        else
+            # bash reads its script byte by byte
+            exec 126< <(printf %s "$text")
+            text="\"\$(</proc/$$/fd/126)\""
+        fi
+        printf 'builtin eval %s </dev/null 119>&-; { builtin printf "%%s %%s\\0" %s "$?" >&119; } 2>/dev/null\n' "$text" "$nonce" >&124
+    else
+        (
+            arguments=(-c "$text")
+            if ((${#text} > 100000)); then
+                arguments=(-c 'builtin eval "$(</proc/self/fd/117)" 117<&-')
+                exec 117< <(printf %s "$text")
+            fi
+            ( shell "$directory_asked" "${arguments[@]}" </dev/null >&121 2>&1 \
+                120<&- 121>&- 122>&- 123>&- 124<&- 125<&- )
+            printf '%s %s\0' "$nonce" $? >&123
+        ) 120<&- 122>&- 124<&- 125<&- &
+        child=$!
+    fi
+    text=
+    await
+    [[ $operation != s ]] || note_directory
+    if [[ $code != 0 ]]; then
+        killed; ((total <= kills)) || limit=memory
+        refused; ((total <= refusals)) || limit=${limit:-processes}
+        [[ $code != 153 ]] || limit=${limit:-disk}
+    fi
+    grace
+    now
+    [[ $operation != s ]] || exec 126<&-
+    printf '\n%s\n' "$nonce" >&121
+    printf '%s\0' "$nonce" "$code" "$exited" "$expired" "$limit" "$((ms - start))" "$directory" >&122
+}
+
+open_session
+while IFS= read -r -d '' text <&120 && IFS= read -r -d '' nonce <&120 \
+    && IFS= read -r -d '' operation <&120 && IFS= read -r -d '' time <&120 \
+    && IFS= read -r -d '' spare <&120 && IFS= read -r -d '' directory_asked <&120; do
+    run
+done
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What the supervisor says of one text."""
+
+    result: ExecResult
+    """Without the output."""
+    directory: str
+    """Where the session is, or was when it ended."""
+
+    def with_output(self, output: str, *, truncated: bool) -> ExecResult:
+        """The whole result."""
+        return replace(self.result, output=output, truncated=truncated)
+
+
+class SessionEnded(SandboxError):  # noqa: N818 - a state
+    """An earlier text has ended the session."""
+
+
+def parse_record(data: bytes, nonce: str) -> Record | None:
+    """The record for *nonce* in *data*, or None while it is not whole.
+
+    Raises SandboxError when it says that there is no session, or makes no sense.
+    """
+    start = data.find(nonce.encode() + b"\0")
+    if start < 0:
+        return None
+    fields = data[start:].split(b"\0")
+    if len(fields) <= _FIELDS:
+        return None
+    _, code, exited, expired, limit, milliseconds, directory = fields[:_FIELDS]
+    if code == b"dead":
+        raise SessionEnded("The session has ended; only fresh shells can be run")
+    try:
+        number = int(code) if code else None
+        seconds = int(milliseconds) / 1000
+    except ValueError:
+        raise SandboxError("The sandbox's supervisor talks nonsense") from None
+    return Record(
+        ExecResult(
+            output="",
+            exit_code=None if expired == b"1" else number,
+            exited=exited == b"1",
+            timed_out=expired == b"1",
+            limit=limit.decode() or None,
+            duration=seconds,
+        ),
+        directory.decode("utf-8", "surrogateescape"),
+    )
+
+
+def encode(text: str) -> bytes:
+    """*text* as bash gets it: no NUL; what was not UTF-8 as the bytes that it was."""
+    text = text.replace("\0", "")
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
+
+
+def quote(text: bytes) -> bytes:
+    """*text* as one word of bash."""
+    return b"'" + text.replace(b"'", b"'\\''") + b"'"
+
+
+def request(
+    nonce: str, operation: str, text: str, timeout: float, directory: str, spare: str = ""
+) -> bytes:
+    """The request as it travels to the supervisor; *timeout* is seconds."""
+    milliseconds = str(max(1, round(timeout * 1000)))
+    rest = (nonce, operation, milliseconds, spare, directory)
+    return b"".join(encode(part) + b"\0" for part in (text, *rest))
+
+
+def marker(nonce: str) -> bytes:
+    """What follows the output of the text."""
+    return f"\n{nonce}\n".encode()
