@@ -52,6 +52,11 @@ def error(status: int, message: str = "no", *, code: str | None = None, **header
     return Answer(status=status, body=body, headers=named)
 
 
+class _Listener(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128  # with the usual 5 a crowd is met with resets
+
+
 class ChatServer:
     """Gives *script*'s answers in turn, then ``then``; or what ``answer`` says of a request."""
 
@@ -66,8 +71,7 @@ class ChatServer:
         self._lock = threading.Lock()
         self.gate: threading.Event | None = None
         """Where set, answers wait for it."""
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
+        self._server = _Listener(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
