@@ -1,0 +1,149 @@
+"""The data inside report.html: an index of all rows, and the records in compressed chunks."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from pytest_shelleval.report.compare import KINDS, Comparison
+from pytest_shelleval.report.run import RecordedRun, Row
+
+_PER_CHUNK = 100
+_TEXT = 12_000  # characters of one text that the report holds; the whole is in results.jsonl
+_LISTED = 240  # characters of a text that the table searches and shows
+STATUSES = ("passed", "failed", "error")
+
+
+def index(run: RecordedRun, comparison: Comparison | None) -> dict[str, Any]:
+    """Columns of the table, one entry per row of *run* in order; names stand in ``names`` once."""
+    names: dict[str, dict[str, int]] = {
+        kind: {} for kind in ("model", "tag", "level", "reason", "kind", "change")
+    }
+
+    def number(kind: str, name: str | None) -> int:
+        return -1 if not name else names[kind].setdefault(name, len(names[kind]))
+
+    changes = _changes(comparison)
+    columns: dict[str, list[Any]] = {
+        name: []
+        for name in (
+            *("id", "task", "command", "status", "model", "sample", "tags", "level", "reason"),
+            *("detail", "kind", "change", "seconds", "tokens"),
+        )
+    }
+    for row in run.rows:
+        values = {
+            "id": row.task_id,
+            "task": _listed(row.task),
+            "command": _listed(row.command),
+            "status": STATUSES.index(row.status) if row.status in STATUSES else 2,
+            "model": number("model", row.model or "unknown"),
+            "sample": row.sample,
+            "tags": [number("tag", tag) for tag in row.tags],
+            "level": number("level", row.level),
+            "reason": number("reason", row.reason.label if row.reason else None),
+            "detail": row.reason.detail if row.reason else "",
+            "kind": number("kind", (row.error_kind or "other") if row.status == "error" else None),
+            "change": number("change", changes.get((row.model, row.task_id))),
+            "seconds": round(row.seconds, 3),
+            "tokens": row.tokens.get("output"),
+        }
+        for name, value in values.items():
+            columns[name].append(value)
+    return {
+        "names": {kind: list(found) for kind, found in names.items()},
+        "columns": columns,
+        "perChunk": _PER_CHUNK,
+        "samples": run.samples,
+        "baseline": comparison is not None,
+    }
+
+
+def chunks(run: RecordedRun, comparison: Comparison | None) -> Iterator[str]:
+    """The records, :data:`_PER_CHUNK` to a chunk: JSON, deflated (zlib), in base64.
+
+    Each is ``[record, record of the baseline or null]``. One chunk is in memory at a time.
+    """
+    for start in range(0, len(run.rows), _PER_CHUNK):
+        rows = run.rows[start : start + _PER_CHUNK]
+        pairs = zip(run.records(rows), _before(rows, comparison), strict=True)
+        text = to_json([[slim(now), slim(before) if before else None] for now, before in pairs])
+        yield base64.b64encode(zlib.compress(text.encode(), 9)).decode()
+
+
+def to_json(value: Any) -> str:
+    """*value* as JSON that is safe inside a ``script`` element, and that browsers can read.
+
+    ASCII, so that half surrogates pass; ``<``, ``>`` and ``&`` as escapes; NaN and the infinities,
+    which JSON does not have, as text.
+    """
+    try:
+        text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    except ValueError:
+        text = json.dumps(_finite(value), allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def slim(record: Mapping[str, Any]) -> dict[str, Any]:
+    """*record* without empty fields, long texts cut in the middle."""
+    return {name: _cut(value) for name, value in record.items() if value not in (None, "", [], {})}
+
+
+def _before(rows: Iterable[Row], comparison: Comparison | None) -> Iterator[dict[str, Any] | None]:
+    """The baseline's record for each row: of the same sample where there is one, else the first."""
+    if comparison is None:
+        yield from (None for _ in rows)
+        return
+    of_baseline = {pair.model_b: pair.model_a for pair in comparison.models}
+    known: dict[tuple[str, str, int | None], Row] = {}
+    for row in comparison.a.rows:
+        known[row.task_id, row.model, row.sample] = row
+        known.setdefault((row.task_id, row.model, None), row)
+    for row in rows:
+        model = of_baseline.get(row.model)
+        found = None
+        if model is not None:
+            key = (row.task_id, model)
+            found = known.get((*key, row.sample)) or known.get((*key, None))
+        yield next(comparison.a.records([found])) if found else None
+
+
+def _changes(comparison: Comparison | None) -> dict[tuple[str, str], str]:
+    if comparison is None:
+        return {}
+    return {
+        (pair.model_b, change.task_id): KINDS[change.kind]
+        for pair in comparison.models
+        for change in pair.changes
+    }
+
+
+def _listed(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _LISTED else line[: _LISTED - 3] + "..."
+
+
+def _cut(value: Any) -> Any:
+    if isinstance(value, str) and len(value) > _TEXT:
+        half = _TEXT // 2
+        left_out = len(value) - 2 * half
+        return f"{value[:half]}\n... ({left_out:,} characters left out) ...\n{value[-half:]}"
+    if isinstance(value, list):
+        return [_cut(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _cut(each) for name, each in value.items()}
+    return value
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    return value
