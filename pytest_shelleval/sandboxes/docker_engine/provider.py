@@ -37,9 +37,9 @@ _ENVIRONMENT = {
 }
 # Of Docker's default set, what root's commands are known to need; NET_RAW is not among them.
 _CAPABILITIES = (
-    ["AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD"]
-    + ["NET_BIND_SERVICE", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"]
-)  # fmt: skip
+    "AUDIT_WRITE CHOWN DAC_OVERRIDE FOWNER FSETID KILL MKNOD NET_BIND_SERVICE SETFCAP SETGID SETPCAP "
+    "SETUID SYS_CHROOT"
+).split()
 _API_SECONDS = 120.0
 _READY_SECONDS = 60.0
 _MARGIN_SECONDS = 15.0
@@ -169,7 +169,7 @@ class DockerProvider:
 
     def __init__(
         self,
-        limits: Limits = Limits(),
+        limits: Limits,
         *,
         image: str,
         pool_size: int = 1,

@@ -1,0 +1,1 @@
+"""Our sandboxes served over SoS's protocol; needs the extra ``serve``."""

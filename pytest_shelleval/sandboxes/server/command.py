@@ -1,0 +1,197 @@
+"""``shelleval serve``: run the server from a command line."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from pytest_shelleval.core.errors import UserError
+from pytest_shelleval.sandboxes.base import Limits
+from pytest_shelleval.sandboxes.server.registry import ProviderFactory
+
+TOKEN_VARIABLE = "SHELLEVAL_SOS_TOKEN"
+"""Environment variable that holds the bearer token, for servers and for clients."""
+_UNITS = {"K": 10, "M": 20, "G": 30}
+_IMAGE = "deathbyknowledge/shellm-sandbox:latest"
+_GRACEFUL_SECONDS = 3
+
+
+def serve(
+    provider_factory: ProviderFactory,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 3000,
+    max_sandboxes: int = 10,
+    timeout: float = 600.0,
+    token: str | None = None,
+) -> None:
+    """Serve until SIGINT or SIGTERM, then end every sandbox. *port* 0 takes any that is free.
+
+    Raises UserError for an address beyond this machine without a token, and when Starlette or
+    uvicorn is not installed.
+    """
+    if not token and not _is_loopback(host):
+        raise UserError(
+            f"To serve on {host}, which other machines reach, set a token: "
+            f"export {TOKEN_VARIABLE}=$(openssl rand -hex 32)"
+        )
+    try:
+        import uvicorn
+
+        from pytest_shelleval.sandboxes.server.app import create_app
+    except ImportError as error:
+        raise UserError(
+            f"{error.name} is not installed. Type: pip install 'pytest-shelleval[serve]'"
+        ) from error
+    app = create_app(
+        provider_factory, max_sandboxes=max_sandboxes, timeout=timeout, token=token or None
+    )
+    uvicorn.run(
+        app,
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=_GRACEFUL_SECONDS,
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def add_serve_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Add ``serve`` to what ``ArgumentParser.add_subparsers()`` returned.
+
+    Parsed arguments then hold ``run``, a function of them that gives the exit status.
+    """
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "serve",
+        help="serve sandboxes of this machine over SoS's protocol",
+        description="Serve sandboxes of this machine over SoS's protocol, for --shelleval-sandbox=sos.",
+    )
+    _fill(parser)
+    return parser
+
+
+def _fill(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    add("--port", type=int, default=3000, help="port to listen on (default: %(default)s)")
+    add(
+        "--sandbox",
+        choices=("local", "docker"),
+        default="local",
+        help="kind of the sandboxes that are served (default: %(default)s)",
+    )
+    add(
+        "--image",
+        default=None,
+        help="docker: the one image to use, whatever clients ask for (default: what they ask for)",
+    )
+    add("--network", action="store_true", help="docker: give sandboxes a network")
+    add(
+        "--max-sandboxes",
+        type=_at_least_one,
+        default=10,
+        help="sandboxes started at a time; further ones wait (default: %(default)s)",
+    )
+    add(
+        "--timeout",
+        type=float,
+        default=600.0,
+        help="seconds for one command, and for a sandbox that nobody uses (default: %(default)g)",
+    )
+    add("--pool-size", type=int, default=2, help="sandboxes made ahead (default: %(default)s)")
+    add("--memory", type=_bytes, default="1G", help="memory of a sandbox (default: %(default)s)")
+    add("--disk", type=_bytes, default="256M", help="what it may write (default: %(default)s)")
+    add("--processes", type=_at_least_one, default=256, help="its processes (default: %(default)s)")
+    add("--output-limit", type=_bytes, default="1M", help="output kept (default: %(default)s)")
+    add(
+        "--token",
+        default=None,
+        help=f"bearer token that clients must send; better in the environment: {TOKEN_VARIABLE}",
+    )
+    parser.set_defaults(run=run)
+
+
+def _at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("at least 1 is expected")
+    return number
+
+
+def _bytes(text: str) -> int:
+    unit = _UNITS.get(text[-1:].upper())
+    try:
+        number = float(text[:-1] if unit else text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"not a size: {text!r} (256M, 1G)") from None
+    return int(number * (1 << (unit or 0)))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do what *arguments* of ``serve`` say; the exit status."""
+    limits = Limits(
+        memory=arguments.memory,
+        disk=arguments.disk,
+        processes=arguments.processes,
+        output=arguments.output_limit,
+    )
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    token = arguments.token or os.environ.get(TOKEN_VARIABLE) or None
+    serve(
+        _factory(arguments, limits),
+        host=arguments.host,
+        port=arguments.port,
+        max_sandboxes=arguments.max_sandboxes,
+        timeout=arguments.timeout,
+        token=token,
+    )
+    return 0
+
+
+def _factory(arguments: argparse.Namespace, limits: Limits) -> ProviderFactory:
+    pool_size: int = arguments.pool_size
+    if arguments.sandbox == "local":
+        from pytest_shelleval.sandboxes.local.provider import LocalProvider
+
+        # One for all images, since it has none.
+        local = LocalProvider(limits, pool_size=pool_size)
+        return lambda image: local
+    try:
+        from pytest_shelleval.sandboxes.docker_engine.provider import DockerProvider
+    except ImportError as error:
+        raise UserError(
+            f"{error.name} is not installed. Type: pip install 'pytest-shelleval[docker]'"
+        ) from error
+    fixed: str | None = arguments.image
+    network: bool = arguments.network
+    return lambda image: DockerProvider(
+        limits, image=fixed or image or _IMAGE, pool_size=pool_size, network=network
+    )
+
+
+def serve_command(argv: Sequence[str] | None = None) -> int:
+    """``shelleval serve`` with *argv* after the word ``serve``; the exit status."""
+    parser = argparse.ArgumentParser(prog="shelleval serve")
+    _fill(parser)
+    try:
+        return run(parser.parse_args(argv))
+    except UserError as error:
+        parser.exit(2, f"shelleval serve: {error}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(serve_command())
