@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,7 +144,8 @@ def start_execution(request: pytest.FixtureRequest, command: Command) -> Executi
 def find_command(item: TaskItem, task: Task, commands: CommandStore) -> Command:
     """The command that *item* is to run.
 
-    Raises InferenceFailed when there is none; the item's result then says why.
+    Raises InferenceFailed when there is none, and NotPassed when the model did reply, but with no
+    command in it; the item's result then says why.
     """
     from pytest_shelleval.core.results import Result, empty_command
 
@@ -155,14 +157,19 @@ def find_command(item: TaskItem, task: Task, commands: CommandStore) -> Command:
         )
     elif command is None:
         reason = "commands.jsonl has no command for this task; run --shelleval-phase=inference"
-    elif command.generated_command is None:
-        reason = command.error or "the model gave no command"
     else:
         # the dataset is the truth for what is run around the command
-        command.setup_commands = list(task.setup_commands)
-        command.success_condition = task.success_condition
-        return command
-    command = command or empty_command(task, subject.model, subject.sample)
-    item.result = Result.of(task, command)
+        command = replace(
+            command,
+            setup_commands=list(task.setup_commands),
+            success_condition=task.success_condition,
+        )
+        if command.generated_command is not None:
+            return command
+        reason = command.error or "the model gave no command"
+    item.result = Result.of(task, command or empty_command(task, subject.model, subject.sample))
+    if command is not None and command.raw_response is not None:
+        item.result.fail_without_command(reason)
+        raise NotPassed(reason)
     item.result.fail_as_error("inference", reason)
     raise InferenceFailed(reason)

@@ -41,9 +41,9 @@ def complete_report(item: TaskItem, call: pytest.CallInfo[Any], report: pytest.T
             report.longrepr = text
     if result is None:
         return
-    if report.when == "call" and result.status == "error":
-        # pytest counts a failure of the setup phase as an error, one of the call phase as a failure
-        report.when = "setup"
+    # pytest counts a failure of the setup phase as an error, one of the call phase as a failure
+    if report.failed:
+        report.when = "setup" if result.status == "error" else "call"
     _add_properties(item, report)
     # ASCII, since xdist dies of lone surrogates; a string, since it dies of most other types
     setattr(report, _ATTRIBUTE, json.dumps(result.to_record()))

@@ -108,6 +108,10 @@ class Result:
         self.overall_success = self.command_success and self.test_passed
         self.status = "passed" if self.overall_success else "failed"
 
+    def fail_without_command(self, reason: str) -> None:
+        """End with a failure: the model replied, but with no command in it."""
+        self.status, self.error = "failed", reason
+
     def fail_as_error(self, kind: ErrorKind, error: str) -> None:
         """End with an error: something that was not the model's doing."""
         self.status, self.error_kind, self.error = "error", kind, error
@@ -127,6 +131,8 @@ class Result:
             return ""
         if self.status == "error":
             return f"{self.error_kind} error: {self.error}"
+        if self.command.generated_command is None:
+            return f"no command: {self.error}"
         if self.timed_out:
             return "the command timed out"
         if self.limit is not None:

@@ -127,7 +127,7 @@ def status_of(record: Mapping[str, Any]) -> str:
     if status is not None:
         return str(status)
     if record.get("generated_command") is None:
-        return "error"
+        return "error" if record.get("raw_response") is None else "failed"
     return "passed" if record.get("overall_success") else "failed"
 
 

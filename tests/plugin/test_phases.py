@@ -187,3 +187,25 @@ def test_summary_fields(evaluation: Evaluation) -> None:
     for file in Path(evaluation.output).iterdir():
         assert "sk-secret" not in file.read_text()
     json.dumps(summary)
+
+
+def test_a_reply_without_a_command_is_the_models_failure(
+    evaluation: Evaluation, mode: tuple[str, ...]
+) -> None:
+    evaluation.pytester.makeconftest(
+        """
+        class Chatty:
+            async def generate(self, request):
+                if request.task.task_id == "copy":
+                    return "I am sorry, but I would rather not do that."
+                return request.task.gold_command
+
+        def pytest_shelleval_model(name, settings):
+            return Chatty()
+        """
+    )
+    done = evaluation.run("--shelleval-model=chatty", *mode)
+    done.assert_outcomes(passed=2, failed=1)
+    assert evaluation.statuses()["copy"] == "failed"
+    assert "no command: " in done.stdout.str()
+    evaluation.run("--shelleval-phase=execution", *mode).assert_outcomes(passed=2, failed=1)
