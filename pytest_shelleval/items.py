@@ -155,6 +155,7 @@ def find_command(item: TaskItem, task: Task, commands: CommandStore) -> Command:
         reason = (
             "the command in commands.jsonl is for another text of this task; ask the model anew"
         )
+        command = None
     elif command is None:
         reason = "commands.jsonl has no command for this task; run --shelleval-phase=inference"
     else:
