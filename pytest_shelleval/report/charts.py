@@ -42,7 +42,6 @@ class Distribution:
     median: float
     p90: float
     most: float
-    total: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +100,6 @@ def _distribution(name: str, values: Sequence[float], start: float, span: float)
         median=quantile(values, 0.5),
         p90=quantile(values, 0.9),
         most=values[-1],
-        total=math.fsum(values),
     )
 
 

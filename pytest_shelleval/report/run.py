@@ -58,7 +58,7 @@ class RecordedRun:
     results: Path
     rows: list[Row]
     """A later line for the same task, model and sample has replaced the earlier. Rows of one task
-    stand together, tasks in order of appearance."""
+    stand together, by model and sample; tasks and models in order of appearance."""
     tally: Tally
     summary: dict[str, Any]
     """As in summary.json; counted from the results where there is none that fits."""
@@ -125,11 +125,14 @@ def load_run(path: Path) -> RecordedRun:
             steps.add(str(record["steps"]))
     if faults:
         raise UserError(list_faults(faults))
-    order = {ident: n for n, ident in enumerate(dict.fromkeys(key[0] for key in rows))}
+    tasks = {ident: n for n, ident in enumerate(dict.fromkeys(key[0] for key in rows))}
+    models = {model: n for n, model in enumerate(tally.models)}
     summary, found, notes = _summary(file.with_name(SUMMARY), tally)
     return RecordedRun(
         results=file,
-        rows=sorted(rows.values(), key=lambda row: order[row.task_id]),
+        rows=sorted(
+            rows.values(), key=lambda row: (tasks[row.task_id], models[row.model], row.sample)
+        ),
         tally=tally,
         summary=summary,
         summary_found=found,
@@ -181,7 +184,11 @@ def group_rates(tally: Tally, by: str) -> dict[str, dict[str, GroupRate]]:
                 tasks = shares.setdefault(name, {}).setdefault(model, {})
                 tasks.setdefault(task_id, []).append(outcome.status == "passed")
     return {
-        name: {model: _group_rate(list(tasks.values())) for model, tasks in models.items()}
+        name: {
+            model: _group_rate(list(models[model].values()))
+            for model in tally.models
+            if model in models
+        }
         for name, models in sorted(shares.items(), key=lambda each: natural(each[0]))
     }
 

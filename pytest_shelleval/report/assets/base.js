@@ -8,8 +8,20 @@ function el(tag, attributes = {}, ...children) {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else node.setAttribute(name, value === true ? "" : value);
   }
-  node.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
   return node;
+}
+
+// a bar as wide as share, 0 to 1
+function bar(share) {
+  const svg = (tag, attributes) => {
+    const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+    return node;
+  };
+  const root = svg("svg", { class: "bar", viewBox: "0 0 100 10", preserveAspectRatio: "none", "aria-hidden": "true" });
+  root.append(svg("rect", { class: "track", width: 100, height: 10 }), svg("rect", { class: "fill", width: Math.max(100 * share, 0.4), height: 10 }));
+  return root;
 }
 
 // what acts or hides: controls but newline and tab, direction marks, no width, half surrogates

@@ -29,7 +29,7 @@ function times(record) {
   if (!given.length) return null;
   const longest = Math.max(...given.map(([, value]) => value), 1e-9);
   const rows = given.map(([name, value]) => el("tr", {}, el("th", { scope: "row" }, plain(name)), el("td", { class: "n" }, duration(value)),
-    el("td", { class: "wide" }, el("meter", { min: 0, max: longest, value, "aria-hidden": "true" }))));
+    el("td", { class: "wide" }, bar(value / longest))));
   return part("Timings", [record.start_time, record.end_time].filter(Boolean).map((t) => String(t).slice(11, 23)).join(" to ") + " UTC", el("table", { class: "times" }, el("tbody", {}, rows)));
 }
 
