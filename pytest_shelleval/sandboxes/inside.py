@@ -1,10 +1,10 @@
 r"""A supervisor of shells in nothing but bash, for sandboxes that are reached from outside.
 
 Docker and SoS sandboxes run it inside the container, where only bash can be relied on. It keeps the
-session's shell, starts fresh ones, watches the clock and says how each text ended. A request is six
-strings, each ended by NUL: text, nonce, operation (``e`` fresh, ``s`` session), milliseconds, a
-process group to spare when time is up (or nothing), directory. The output of the text is followed by a line
-that holds the nonce; a record of what came of it, seven strings, goes to another stream.
+session's shell, starts fresh ones, watches the clock and says how each text ended. A request is five
+strings, each ended by NUL: text, nonce, operation (``e`` fresh, ``s`` session), milliseconds,
+directory. The output of the text is followed by a line that holds the nonce; a record of what came
+of it, seven strings, goes to another stream.
 
 As the first process of a container no command can kill it. Started by SoS in a container whose
 first process is another, ``kill -9 -1`` takes it along: then the session counts as killed.
@@ -36,7 +36,7 @@ now() {
 shell() {
     printf 500 >/proc/self/oom_score_adj
     [[ -z $language ]] || export LC_ALL="$language"
-    cd -- "$1" || cd -- "$home" || cd /
+    [[ -n $1 ]] && cd -- "$1" || cd -- "$home" || cd /
     OLDPWD=; unset OLDPWD
     shift
     exec -a bash /bin/bash "$@"
@@ -59,20 +59,40 @@ note_directory() {
     directory=${found%?x}
 }
 
+descendants() {
+    # all processes of this one's session, and those that descend from it
+    local process fields changed=1
+    local -A parent=() mine=()
+    for process in /proc/[0-9]*; do
+        process=${process#/proc/}
+        IFS= read -r fields <"/proc/$process/stat" || continue
+        fields=(${fields##*) })
+        parent[$process]=${fields[1]}
+        [[ ${fields[3]} != "$$" ]] || mine[$process]=1
+    done
+    mine[$$]=1
+    while ((changed)); do
+        changed=0
+        for process in "${!parent[@]}"; do
+            if [[ -z ${mine[$process]-} && -n ${mine[${parent[$process]}]-} ]]; then
+                mine[$process]=1 changed=1
+            fi
+        done
+    done
+    unset "mine[$$]"
+    found=("${!mine[@]}")
+}
+
 kill_all() {
-    local round process fields
+    local round found
     session= wrapper=
     if [[ $$ == 1 ]]; then
         kill -KILL -1
     else
         for round in 1 2 3; do
-            for process in /proc/[0-9]*; do
-                process=${process#/proc/}
-                [[ $process != 1 && $process != "$$" ]] || continue
-                IFS= read -r fields <"/proc/$process/stat" || continue
-                fields=(${fields##*) })
-                [[ -n $spare && ${fields[2]} == "$spare" ]] || kill -KILL "$process"
-            done
+            descendants
+            ((${#found[@]})) || break
+            kill -KILL "${found[@]}"
         done
     fi
     wait
@@ -208,7 +228,7 @@ run() {
 open_session
 while IFS= read -r -d '' text <&120 && IFS= read -r -d '' nonce <&120 \
     && IFS= read -r -d '' operation <&120 && IFS= read -r -d '' time <&120 \
-    && IFS= read -r -d '' spare <&120 && IFS= read -r -d '' directory_asked <&120; do
+    && IFS= read -r -d '' directory_asked <&120; do
     run
 done
 """
@@ -237,18 +257,18 @@ def parse_record(data: bytes, nonce: str) -> Record | None:
 
     Raises SandboxError when it says that there is no session, or makes no sense.
     """
-    start = data.find(nonce.encode() + b"\0")
+    start = data.rfind(nonce.encode() + b"\0")
     if start < 0:
         return None
     fields = data[start:].split(b"\0")
     if len(fields) <= _FIELDS:
         return None
-    _, code, exited, expired, limit, milliseconds, directory = fields[:_FIELDS]
+    _, code, exited, expired, limit, elapsed, directory = fields[:_FIELDS]
     if code == b"dead":
         raise SessionEnded("The session has ended; only fresh shells can be run")
     try:
         number = int(code) if code else None
-        seconds = int(milliseconds) / 1000
+        seconds = int(elapsed) / 1000
     except ValueError:
         raise SandboxError("The sandbox's supervisor talks nonsense") from None
     return Record(
@@ -273,18 +293,15 @@ def encode(text: str) -> bytes:
         return text.encode("utf-8", "surrogatepass")
 
 
-def quote(text: bytes) -> bytes:
-    """*text* as one word of bash."""
-    return b"'" + text.replace(b"'", b"'\\''") + b"'"
-
-
-def request(
-    nonce: str, operation: str, text: str, timeout: float, directory: str, spare: str = ""
-) -> bytes:
+def request(nonce: str, operation: str, text: str, timeout: float, directory: str) -> bytes:
     """The request as it travels to the supervisor; *timeout* is seconds."""
-    milliseconds = str(max(1, round(timeout * 1000)))
-    rest = (nonce, operation, milliseconds, spare, directory)
-    return b"".join(encode(part) + b"\0" for part in (text, *rest))
+    fields = (text, nonce, operation, milliseconds(timeout), directory)
+    return b"".join(encode(field) + b"\0" for field in fields)
+
+
+def milliseconds(timeout: float) -> str:
+    """*timeout*, in seconds, as the supervisor gets it."""
+    return str(max(1, round(timeout * 1000)))
 
 
 def marker(nonce: str) -> bytes:

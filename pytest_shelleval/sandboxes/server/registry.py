@@ -118,7 +118,7 @@ class Registry:
             try:
                 await asyncio.wait_for(self._permits.acquire(), 1)
                 break
-            except asyncio.TimeoutError:  # noqa: UP041 - another class before Python 3.11
+            except asyncio.TimeoutError:
                 if await gone():
                     raise Refused(499, "The client has gone") from None
         entry.has_permit = True
@@ -187,6 +187,7 @@ class Registry:
                 except SandboxError as error:
                     raise Refused(500, str(error)) from error
                 if done.timed_out and timeout is None:
+                    entry.status = "exited"
                     raise Refused(504, f"Timeout: the command took longer than {seconds:g} s")
                 self._note(entry, command, done, standalone, since)
                 return _answer(done, sandbox.session_directory())
@@ -194,11 +195,11 @@ class Registry:
     def _note(
         self, entry: Entry, command: str, done: ExecResult, standalone: bool, since: float
     ) -> None:
+        if done.exited or done.timed_out:
+            entry.status = "exited"  # what runs out of time takes the session along
         if standalone:
             entry.standalone_code = done.exit_code
             return
-        if done.exited:
-            entry.status = "exited"
         entry.trajectory.append(
             {
                 "index": len(entry.trajectory),
