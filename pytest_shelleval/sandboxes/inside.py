@@ -137,7 +137,7 @@ take() {
 }
 
 await() {
-    local left tick record lost=0
+    local left tick record partial= lost=0
     while [[ -z $ended ]]; do
         now
         left=$((deadline - ms))
@@ -150,8 +150,12 @@ await() {
         ((left < 250)) || left=250
         printf -v tick '0.%03d' "$left"
         if IFS= read -r -d '' -t "$tick" record <&123; then
+            record=$partial$record partial=
             take
-        elif [[ $operation == s ]]; then
+            continue
+        fi
+        partial+=$record  # its time may be up in the middle of a record
+        if [[ $operation == s ]]; then
             note_directory
             if [[ -n $session ]] && ! kill -CONT "$session"; then
                 # its wrapper was killed, or would have said so
@@ -175,7 +179,7 @@ grace() {
 run() {
     local record
     code= exited=0 expired=0 ended= limit= last=
-    while read -t 0 <&123 && IFS= read -r -d '' -t 1 record <&123; do
+    while read -t 0 <&123 && IFS= read -r -d '' -t 5 record <&123; do
         take
     done
     code= exited=0 ended=
