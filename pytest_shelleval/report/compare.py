@@ -269,7 +269,7 @@ def _differences(a: RecordedRun, b: RecordedRun, pairs: list[tuple[str, str]]) -
     if hash_a and hash_b and hash_a != hash_b:
         said = f"{changed} say something else" if changed else "which say the same"
         yield (
-            f"other dataset (sha256 {hash_a[:8]} and {hash_b[:8]}): {len(shared)} tasks are in both, "
+            f"other dataset (sha256 {hash_a[:8]} and {hash_b[:8]}): {count(len(shared), 'task')} in both, "
             f"{said}"
         )
     elif changed:
@@ -309,9 +309,9 @@ _NAMED: tuple[Kind, ...] = ("broken", "fixed", "flaky", "no_verdict", "changed",
 
 
 def _pair_lines(pair: ModelComparison, shown: int) -> Iterator[str]:
-    yield (
+    yield from wrapped(
         f"{title(pair)}: {percent(pair.rate_a)} before, {percent(pair.rate_b)} now, "
-        f"of {pair.tasks} tasks with a verdict in both"
+        f"of {count(pair.tasks, 'task')} with a verdict in both"
     )
     if pair.tasks:
         yield f"  difference {points(pair.difference)}"

@@ -6,7 +6,7 @@ import base64
 import json
 import math
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pytest_shelleval.report.compare import KINDS, Comparison
@@ -68,10 +68,12 @@ def chunks(run: RecordedRun, comparison: Comparison | None) -> Iterator[str]:
 
     Each is ``[record, record of the baseline or null]``. One chunk is in memory at a time.
     """
+    matches = _matches(run, comparison)
     for start in range(0, len(run.rows), _PER_CHUNK):
-        rows = run.rows[start : start + _PER_CHUNK]
-        pairs = zip(run.records(rows), _before(rows, comparison), strict=True)
-        text = to_json([[slim(now), slim(before) if before else None] for now, before in pairs])
+        part = slice(start, start + _PER_CHUNK)
+        before = _before(matches[part], comparison)
+        pairs = zip(run.records(run.rows[part]), before, strict=True)
+        text = to_json([[slim(now), slim(then) if then else None] for now, then in pairs])
         yield base64.b64encode(zlib.compress(text.encode(), 9)).decode()
 
 
@@ -93,23 +95,31 @@ def slim(record: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _cut(value) for name, value in record.items() if value not in (None, "", [], {})}
 
 
-def _before(rows: Iterable[Row], comparison: Comparison | None) -> Iterator[dict[str, Any] | None]:
-    """The baseline's record for each row: of the same sample where there is one, else the first."""
+def _matches(run: RecordedRun, comparison: Comparison | None) -> list[Row | None]:
+    """The baseline's row for each of *run*: of the same sample where there is one, else the first."""
     if comparison is None:
-        yield from (None for _ in rows)
-        return
+        return [None] * len(run.rows)
     of_baseline = {pair.model_b: pair.model_a for pair in comparison.models}
     known: dict[tuple[str, str, int | None], Row] = {}
     for row in comparison.a.rows:
         known[row.task_id, row.model, row.sample] = row
         known.setdefault((row.task_id, row.model, None), row)
-    for row in rows:
+    matches: list[Row | None] = []
+    for row in run.rows:
         model = of_baseline.get(row.model)
-        found = None
-        if model is not None:
-            key = (row.task_id, model)
-            found = known.get((*key, row.sample)) or known.get((*key, None))
-        yield next(comparison.a.records([found])) if found else None
+        exact = None if model is None else known.get((row.task_id, model, row.sample))
+        first = None if model is None else known.get((row.task_id, model, None))
+        matches.append(exact or first)
+    return matches
+
+
+def _before(
+    matches: Sequence[Row | None], comparison: Comparison | None
+) -> Iterator[dict[str, Any] | None]:
+    found = [row for row in matches if row is not None]
+    records = iter(()) if comparison is None else comparison.a.records(found)
+    for row in matches:
+        yield None if row is None else next(records)
 
 
 def _changes(comparison: Comparison | None) -> dict[tuple[str, str], str]:

@@ -48,7 +48,7 @@ def label_of(text: str) -> str:
 
 
 _SHOWN = 120  # characters of output that a reason quotes
-_TAIL = 20_000  # characters of output that are looked at: what ended the command stands last
+_TAIL = 8_000  # characters of output that are looked at: what ended the command stands last
 
 _SYNTAX = re.compile(
     r"^(?:\S*bash|-?sh|eval|environment)?:? ?(?:-c: )?(?:line \d+: |eval: line \d+: )*"
