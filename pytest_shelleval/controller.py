@@ -14,10 +14,12 @@ from pytest_shelleval import __version__
 from pytest_shelleval.core.errors import InferenceAborted, SandboxUnavailable, UserError
 from pytest_shelleval.phase1 import Phase1
 from pytest_shelleval.run import Run, Subject
+from pytest_shelleval.terminal import inference_lines, relative
 
 if TYPE_CHECKING:
     from xdist.workermanage import WorkerController
 
+    from pytest_shelleval.conclusion import Conclusion
     from pytest_shelleval.core.files import JsonLinesWriter
 
 
@@ -36,7 +38,8 @@ class Controller:
         self._results: JsonLinesWriter | None = None
         self._failed_reports = 0
         self._started = time.monotonic()
-        self._gate_line = ""
+        self.conclusion: Conclusion | None = None
+        self._lost = ""
 
     # -- start ------------------------------------------------------------------------------------
 
@@ -47,23 +50,37 @@ class Controller:
             self.run.subjects  # noqa: B018 - loads and checks
             if not self.config.option.collectonly:
                 self.phase1.check()
+                self._check_baseline()
             if self.run.settings.phase != "inference" and not self.config.option.collectonly:
                 self._check_sandbox()
         except (UserError, SandboxUnavailable) as error:
             raise pytest.UsageError(str(error)) from error
 
-    def pytest_report_header(self) -> str:
-        """One line that says what is evaluated."""
+    def pytest_report_header(self) -> list[str]:
+        """What is evaluated, with what, where."""
+        from pytest_shelleval.report.text import header
+
+        run, option = self.run, self.config.option
+        return header(
+            rows=sum(map(len, run.tasks)),
+            names=", ".join(source.name for source in run.sources),
+            sha256=run.sha256,
+            models=", ".join(dict.fromkeys(model or "any" for model, _ in run.variants)),
+            phase=run.settings.phase,
+            sandbox=run.settings.sandbox,
+            workers=len(getattr(option, "tx", None) or ()) or None,
+        )
+
+    def _check_baseline(self) -> None:
         settings = self.run.settings
-        names = ", ".join(source.name for source in self.run.sources)
-        models = ", ".join(
-            model or "any" for model in dict.fromkeys(m for m, _ in self.run.variants)
-        )
-        tasks = sum(map(len, self.run.tasks))
-        return (
-            f"shelleval: {tasks} tasks of {names} (sha256 {self.run.sha256[:8]}), model {models}, "
-            f"phase {settings.phase}, sandbox {settings.sandbox}, steps {settings.steps}"
-        )
+        if settings.baseline is not None:
+            from pytest_shelleval.report.run import results_file
+
+            results_file(settings.baseline)
+        elif settings.fail_on is not None:
+            raise UserError(
+                "--shelleval-fail-on needs an earlier run: name it by --shelleval-baseline"
+            )
 
     def _check_sandbox(self) -> None:
         from pytest_shelleval import plugin
@@ -122,7 +139,7 @@ class Controller:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Write down the result that a report brings, and what became of a lost worker's item."""
-        from pytest_shelleval.core.results import Result
+        from pytest_shelleval.report.reasons import reason_of
         from pytest_shelleval.worker import result_on
 
         if report.nodeid not in self.run.subjects:
@@ -133,8 +150,9 @@ class Controller:
             # pytest-xdist reports a worker that died with when="???"
             record = self._crashed(self.run.subjects[report.nodeid], str(report.longrepr))
         if record is not None:
-            self._writer().write(record)
-            self.tally.add(record, Result.from_record(record).failure_reason())
+            self._write(record)
+            reason = reason_of(record)
+            self.tally.add(record, "" if reason is None else reason.text)
 
     def _crashed(self, subject: Subject, reason: str) -> dict[str, Any]:
         from pytest_shelleval.core.results import Result, empty_command
@@ -147,89 +165,86 @@ class Controller:
         result.fail_as_error("crashed", reason)
         return result.to_record()
 
-    def _writer(self) -> JsonLinesWriter:
+    def _write(self, record: dict[str, Any]) -> None:
         from pytest_shelleval.core.files import JsonLinesWriter
 
-        if self._results is None:
-            path = self.run.settings.output_dir / "results.jsonl"
-            self._results = JsonLinesWriter(path, truncate=True)
-        return self._results
+        try:
+            if self._results is None:
+                path = self.run.settings.output_dir / "results.jsonl"
+                self._results = JsonLinesWriter(path, truncate=True)
+            self._results.write(record)
+        except UserError as error:
+            self._lost = self._lost or str(error)
+            raise pytest.UsageError(str(error)) from error
 
     # -- end --------------------------------------------------------------------------------------
 
+    def _conclude(self) -> Conclusion | None:
+        """Close results.jsonl and draw the conclusions, once; None when nothing was executed."""
+        from pytest_shelleval.conclusion import conclude
+
+        if self._results is not None and self.conclusion is None:
+            self._results.close()
+            places = {
+                subject.task.task_id: subject.task.source for subject in self.run.subjects.values()
+            }
+            self.conclusion = conclude(
+                self.tally, self._summary(), self.run.settings, places, self._lost
+            )
+        return self.conclusion
+
     def _gate(self, session: pytest.Session) -> None:
-        """Let the pass rate decide, in place of each task's failure, when that was asked for."""
-        limit = self.run.settings.fail_under
-        if limit is None:
-            return
-        passed, total = self.tally.count("passed"), len(self.selected)
-        complete = len(self.tally.outcomes) == total
-        rate = passed / total
-        others = session.testsfailed - self._failed_reports
-        met = complete and rate >= limit
-        session.testsfailed = others if met else max(session.testsfailed, 1)
-        verdict = "passed" if met else "FAILED"
-        self._gate_line = (
-            f"gate {verdict}: pass rate {rate:.1%} ({passed} of {total}), --shelleval-fail-under="
-            f"{limit:g}" + ("" if complete else "; the run is partial")
-        )
+        """Let the gates decide, in place of each task's failure, where there are any."""
+        conclusion = self._conclude()
+        if conclusion is not None and conclusion.gated:
+            others = session.testsfailed - self._failed_reports
+            session.testsfailed = others if conclusion.met else max(session.testsfailed, 1)
+        elif conclusion is not None and conclusion.trouble:
+            session.testsfailed = max(session.testsfailed, 1)
 
     def pytest_sessionfinish(self) -> None:
-        """Write summary.json."""
-        from pytest_shelleval.core.summary import write_summary
-
-        if self._results is not None:
-            self._results.close()
-            write_summary(self.run.settings.output_dir / "summary.json", self._summary())
+        """Write summary and report also of a run that was cut short."""
+        self._conclude()
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say how the model did."""
-        from pytest_shelleval.terminal import section
-
-        done = self.phase1.summary
-        if self._results is None and done is None:
+        conclusion, asked = self.conclusion, self.phase1.summary
+        if conclusion is None and asked is None:
             return
         terminalreporter.ensure_newline()
         terminalreporter.section("shelleval")
-        settings, here = self.run.settings, self.config.invocation_params.dir
-        if done is not None:
-            terminalreporter.write_line(
-                f"inference: {done.asked} asked, {done.cached} cached, {done.failed} without a "
-                f"command, {done.seconds:.1f} s"
-            )
-            if done.failed:
-                terminalreporter.write_line(
-                    f"  {done.failed} of {done.asked} have no command (see error in "
-                    f"{settings.commands_file}); the next run asks for them again"
-                )
-            elif settings.phase == "inference":
-                terminalreporter.write_line(f"commands: {settings.commands_file}")
-        if self._results is not None:
-            for line in section(
-                self.tally, self._summary(), settings.output_dir, here, self._gate_line
-            ):
+        if asked is not None:
+            for line in inference_lines(asked, self.run.settings):
+                terminalreporter.write_line(line)
+        if conclusion is not None:
+            for line in conclusion.lines():
+                terminalreporter.write_line(line)
+            folder = relative(self.run.settings.output_dir, self.config.invocation_params.dir)
+            terminalreporter.write_line(f"report: {folder}/report.html")
+            for line in conclusion.annotations:
                 terminalreporter.write_line(line)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_json_modifyreport(self, json_report: dict[str, Any]) -> None:
         """Add the summary to the report of pytest-json-report."""
-        if self._results is not None:
-            json_report["shelleval"] = self._summary()
+        if self.conclusion is not None:
+            json_report["shelleval"] = dict(self.conclusion.summary)
 
     def _summary(self) -> dict[str, Any]:
         from pytest_shelleval.core.summary import summarize
 
         run, settings = self.run, self.run.settings
+        models = settings.model or tuple(filter(None, self.tally.models))
+        asked = settings.phase != "execution"
         return summarize(
             self.tally,
             total=len(self.selected),
-            model_name=", ".join(settings.model) or ", ".join(filter(None, self.tally.models)),
+            model_name=", ".join(models) or None,
             dataset_path=", ".join(settings.dataset) or str(settings.commands_file),
             evaluation_time=round(time.monotonic() - self._started, 3),
-            sandbox_image=", ".join(self.tally.sandboxes) or None,
             versions=_versions(),
             dataset_sha256=run.sha256,
-            prompt_sha256=self.phase1.template.sha256 if settings.phase != "execution" else None,
+            prompt_sha256=self.phase1.template.sha256 if asked else None,
             git_commit=_git_commit(run.rootdir),
             settings=settings.public(),
         )

@@ -108,14 +108,14 @@ def _bytes(text: str) -> int:
     return size
 
 
-def _fraction(text: str) -> float:
+def _limit(text: str) -> str:
     try:
-        rate = float(text)
+        rate = float(text.removeprefix("lower:"))
     except ValueError:
         rate = -1.0
     if not 0 <= rate <= 1:
-        raise ValueError("a fraction from 0 to 1 is expected, such as 0.8")
-    return rate
+        raise ValueError("a fraction from 0 to 1 is expected, such as 0.8 or lower:0.8")
+    return text
 
 
 def _one_of(*choices: str) -> Callable[[str], str]:
@@ -238,8 +238,20 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "fail-under",
         "",
-        "exit status 0 when at least this fraction of the tasks passes, else 1",
-        _fraction,
+        "gate: exit status 0 when at least this fraction of the tasks passes, else 1; lower:0.8 "
+        "asks it of the lower end of the 95 % interval",
+        _limit,
+    ),
+    Option(
+        "max-errors", "", "gate: exit status 1 when more tasks than this end as errors", _whole(0)
+    ),
+    Option("baseline", "", "an earlier run, its folder or results.jsonl, to compare with", _text),
+    Option(
+        "fail-on",
+        "",
+        "gate on the baseline: regression (a task that passed fails now) or significant-regression "
+        "(the pass rate fell by more than chance explains)",
+        _one_of("regression", "significant-regression"),
     ),
 )
 
@@ -278,7 +290,10 @@ class Settings:
     disk: int
     processes: int
     output_limit: int
-    fail_under: float | None
+    fail_under: str | None
+    max_errors: int | None
+    baseline: Path | None
+    fail_on: str | None
     given: frozenset[str]
     """Names of the options that were set by flag, environment or ini, not left to default."""
 
@@ -363,7 +378,7 @@ def resolve(
     values["commands_file"] = (
         directory / commands_file if commands_file else values["output_dir"] / "commands.jsonl"
     )
-    for name in ("prompt", "system_prompt"):
+    for name in ("prompt", "system_prompt", "baseline"):
         values[name] = directory / values[name] if values[name] else None
     return Settings(**values, given=frozenset(given))
 

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from pytest_shelleval.explain import visible
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pytest
 
-    from pytest_shelleval.core.summary import Tally
+    from pytest_shelleval.models.inference import InferenceSummary
+    from pytest_shelleval.options import Settings
 
 _BAR = 24
 _REDRAW = 0.1
 _LINE = 1.0
-_SLOWEST = 3
-_REASONS = 5
 
 
 class Progress:
@@ -71,75 +67,23 @@ class Progress:
         return f"{self._done}/{self._total} from {self._model}{failed}, {seconds:.1f} s"
 
 
-def section(
-    tally: Tally, summary: Mapping[str, Any], directory: Path, here: Path, gate: str
-) -> Iterator[str]:
-    """The lines of the section at the end of a run that executed commands."""
-    for name, figures in summary["by_model"].items():
-        low, high = figures["interval_95"]
+def inference_lines(done: InferenceSummary, settings: Settings) -> Iterator[str]:
+    """What phase 1 did."""
+    yield (
+        f"inference: {done.asked} asked, {done.cached} cached, {done.failed} without a command, "
+        f"{done.seconds:.1f} s"
+    )
+    if done.failed:
         yield (
-            f"{name}: {figures['passed']} of {figures['total']} passed = "
-            f"{figures['success_rate']:.1%} (95 % interval {low:.1%} to {high:.1%})"
+            f"  {done.failed} of {done.asked} have no command (see error in "
+            f"{settings.commands_file}); the next run asks for them again"
         )
-        if figures["errors"]:
-            yield (
-                f"  of the {figures['scored']} with a verdict: {figures['scored_rate']:.1%}; "
-                f"{figures['errors']} errors, which are not the model's doing"
-            )
-        if len(figures["pass_at_k"]) > 1:
-            yield "  " + ", ".join(
-                f"pass@{k} {rate:.1%}" for k, rate in figures["pass_at_k"].items()
-            )
-    if summary["by_error_kind"]:
-        kinds = ", ".join(f"{kind} {count}" for kind, count in summary["by_error_kind"].items())
-        yield f"errors by kind: {kinds}"
-    for title, groups in (("tag", summary["by_tag"]), ("difficulty", summary["by_difficulty"])):
-        yield from _table(title, groups)
-    yield from _reasons(tally)
-    yield from _slowest(tally)
-    if summary["usage"]:
-        yield "tokens: " + ", ".join(
-            f"{name.removesuffix('_tokens')} {count:,}" for name, count in summary["usage"].items()
-        )
-    if not summary["complete"]:
-        yield (
-            f"PARTIAL RUN: {summary['unrun_samples']} of {summary['total_samples']} selected tasks "
-            "have no result"
-        )
-    if gate:
-        yield gate
-    yield f"files: {_relative(directory, here)}/{{commands.jsonl,results.jsonl,summary.json}}"
+    elif settings.phase == "inference":
+        yield f"commands: {settings.commands_file}"
 
 
-def _table(title: str, groups: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    if len(groups) < 2:
-        return
-    width = min(max(map(len, [*groups, title])), 40)
-    yield f"{title:<{width}}  passed  of     rate"
-    for name, figures in groups.items():
-        yield (
-            f"{visible(name)[:width]:<{width}}  {figures['passed']:>6}  {figures['total']:<5}"
-            f"  {figures['success_rate']:.1%}"
-        )
-
-
-def _reasons(tally: Tally) -> Iterator[str]:
-    reasons = Counter(outcome.reason for outcome in tally.outcomes.values() if outcome.reason)
-    if reasons:
-        yield "why tasks did not pass:"
-    for reason, count in reasons.most_common(_REASONS):
-        first = visible(reason).splitlines()[0]
-        yield f"{count:>6}  {first if len(first) <= 70 else first[:67] + '...'}"
-
-
-def _slowest(tally: Tally) -> Iterator[str]:
-    slow = sorted(tally.outcomes.items(), key=lambda each: -each[1].seconds)[:_SLOWEST]
-    named = [f"{key[0]} {outcome.seconds:.2f} s" for key, outcome in slow if outcome.seconds >= 1]
-    if named:
-        yield "slowest: " + ", ".join(named)
-
-
-def _relative(path: Path, here: Path) -> str:
+def relative(path: Path, here: Path) -> str:
+    """*path* as seen from *here*, if it is below."""
     try:
         return str(path.relative_to(here))
     except ValueError:

@@ -87,7 +87,7 @@ def test_switches() -> None:
         ("output_limit", "4096", 4096),
         ("command_timeout", "1.5", 1.5),
         ("setup_timeout", "5m", 300.0),
-        ("fail_under", "0.8", 0.8),
+        ("fail_under", "lower:0.8", "lower:0.8"),
     ],
 )
 def test_values_are_read(name: str, text: str, value: object) -> None:

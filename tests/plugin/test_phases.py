@@ -133,8 +133,8 @@ def test_progress_is_lines_in_a_log(evaluation: Evaluation) -> None:
 @pytest.mark.parametrize(
     ("limit", "status", "verdict"),
     [
-        ("0.75", 0, "gate passed: pass rate 75.0% (3 of 4)"),
-        ("0.76", 1, "gate FAILED: pass rate 75.0%"),
+        ("0.75", 0, "gate passed: pass rate 75.0 % (3 of 4)"),
+        ("0.76", 1, "gate FAILED: pass rate 75.0 %"),
     ],
 )
 def test_the_gate(

@@ -42,8 +42,9 @@ def test_the_oracle_passes_and_all_files_are_complete(
     assert summary["by_tag"]["files"]["total"] == 2
     done.stdout.fnmatch_lines(
         [
-            "oracle: 3 of 3 passed = 100.0% (95 % interval 43.9% to 100.0%)",
-            "files: evaluation_results/*",
+            "selected 3, run 3, errors 0, scored 3",
+            "oracle: 100.0 % passed, 3 of 3 (95 % interval 43.9 to 100.0 %)",
+            "report: evaluation_results/report.html",
         ]
     )
 
@@ -73,8 +74,7 @@ def test_errors_are_not_failures(evaluation: Evaluation, mode: tuple[str, ...]) 
     assert summary["failed_samples"] == 3
     done.stdout.fnmatch_lines_random(
         [
-            "  of the 4 with a verdict: 75.0%; 2 errors, which are not the model's doing",
-            "errors by kind: *",
+            "selected 6, run 6, errors 2, scored 4",
             "*ERROR tasks.jsonl::bad-setup - setup error: setup failed with exit code 3",
             "*FAILED tasks.jsonl::wrong - the success condition is not met (exit code 1)",
         ]

@@ -53,7 +53,7 @@ def test_stopping_early_leaves_a_partial_run(evaluation: Evaluation) -> None:
             3,
             2,
         )
-        done.stdout.fnmatch_lines(["PARTIAL RUN: 2 of 3 selected tasks have no result"])
+        done.stdout.fnmatch_lines(["PARTIAL RUN: 2 of 3 selected commands have no result"])
 
 
 def test_junit_xml(evaluation: Evaluation, mode: tuple[str, ...]) -> None:

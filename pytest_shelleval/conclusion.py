@@ -1,0 +1,132 @@
+"""What a run comes to once its results are written: summary, report, comparison, gates."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_shelleval.core.errors import UserError
+from pytest_shelleval.core.summary import Tally, write_summary
+from pytest_shelleval.options import Settings
+
+if TYPE_CHECKING:
+    from pytest_shelleval.report.compare import Comparison
+    from pytest_shelleval.report.gates import Gate
+
+
+@dataclass
+class Conclusion:
+    """Everything that is said and decided at the end of a run."""
+
+    tally: Tally
+    summary: Mapping[str, Any]
+    gates: list[Gate] = field(default_factory=list)
+    comparison: Comparison | None = None
+    trouble: list[str] = field(default_factory=list)
+    """What could not be written or compared, a line each; it fails a gated run."""
+
+    annotations: list[str] = field(default_factory=list)
+    """Workflow commands for GitHub Actions, a line each."""
+
+    @property
+    def gated(self) -> bool:
+        """Whether gates decide, in place of each task."""
+        return bool(self.gates)
+
+    @property
+    def met(self) -> bool:
+        """Whether all gates are met."""
+        return all(gate.met for gate in self.gates) and not self.trouble
+
+    def lines(self) -> Iterator[str]:
+        """The section for the terminal."""
+        from pytest_shelleval.report.text import section
+
+        yield from section(self.tally, self.summary, gates=self.gates, comparison=self.comparison)
+        yield from self.trouble
+
+
+def conclude(
+    tally: Tally,
+    summary: Mapping[str, Any],
+    settings: Settings,
+    sources: Mapping[str, str],
+    lost: str = "",
+) -> Conclusion:
+    """Write summary.json and report.html, compare with the baseline, and ask the gates.
+
+    *sources* is the place of each task's row, for annotations; *lost* says why results could not be
+    written, if they could not. Never raises UserError: what goes wrong here stands in ``trouble``.
+    """
+    found = Conclusion(tally, summary)
+    if lost:
+        found.trouble.append(lost)
+    for step in (_write_summary, _compare, _write_report):
+        try:
+            step(found, settings)
+        except UserError as error:
+            found.trouble.append(str(error))
+    found.gates += _gates(found, settings)
+    _tell_github(found, sources)
+    return found
+
+
+def _write_summary(found: Conclusion, settings: Settings) -> None:
+    write_summary(settings.output_dir / "summary.json", found.summary)
+
+
+def _compare(found: Conclusion, settings: Settings) -> None:
+    if settings.baseline is not None:
+        from pytest_shelleval.report.compare import compare
+
+        found.comparison = compare(settings.baseline, settings.output_dir)
+
+
+def _write_report(found: Conclusion, settings: Settings) -> None:
+    from pytest_shelleval.report.html import write_report
+
+    write_report(settings.output_dir, baseline=settings.baseline)
+
+
+def _gates(found: Conclusion, settings: Settings) -> Iterator[Gate]:
+    from pytest_shelleval.report import gates
+
+    tally, total = found.tally, found.summary["total_samples"]
+    if settings.fail_under is not None:
+        yield gates.fail_under(tally, total, gates.parse_limit(settings.fail_under))
+    if settings.max_errors is not None:
+        yield gates.max_errors(tally, total, settings.max_errors)
+    if settings.fail_on is not None and found.comparison is None:
+        yield gates.Gate(False, f"nothing to compare with (--shelleval-fail-on={settings.fail_on})")
+    elif settings.fail_on is not None and found.comparison is not None:
+        significant = settings.fail_on == "significant-regression"
+        yield gates.fail_on(
+            found.comparison,
+            tally,
+            total,
+            "significant-regression" if significant else "regression",
+            errors_allowed=settings.max_errors is not None,
+        )
+
+
+def _tell_github(found: Conclusion, sources: Mapping[str, str]) -> None:
+    """Annotations and job summary, where this runs in GitHub Actions."""
+    from pytest_shelleval.report import github
+
+    target = os.environ.get("GITHUB_STEP_SUMMARY")
+    if target:
+        text = github.job_summary(
+            found.tally, found.summary, gates=found.gates, comparison=found.comparison
+        )
+        try:
+            with Path(target).open("a", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            found.trouble.append(f"can't write GITHUB_STEP_SUMMARY: {error.strerror}")
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        found.annotations = [*github.gate_annotations(found.gates)]
+        if found.comparison is not None:
+            found.annotations += github.regression_annotations(found.comparison, sources)
