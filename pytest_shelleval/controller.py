@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 from pytest_shelleval import __version__
 from pytest_shelleval.core.errors import InferenceAborted, SandboxUnavailable, UserError
 from pytest_shelleval.phase1 import Phase1
-from pytest_shelleval.run import Run, Subject
+from pytest_shelleval.run import Run, Subject, send_run
 from pytest_shelleval.terminal import inference_lines, relative
 
 if TYPE_CHECKING:
@@ -84,7 +86,7 @@ class Controller:
 
     def _check_sandbox(self) -> None:
         from pytest_shelleval import plugin
-        from pytest_shelleval.sandboxes.choice import check_sandbox
+        from pytest_shelleval.sandboxes.choice import check
 
         manager = self.config.pluginmanager
         replaced = manager.hook.pytest_shelleval_sandboxes.get_hookimpls() or any(
@@ -93,11 +95,11 @@ class Controller:
             if other is not plugin
             for name in ("shelleval_sandboxes", "shelleval_sandbox")
         )
-        if not replaced:
-            settings = self.run.settings
-            check_sandbox(
-                settings.sandbox, sos_wanted=bool(settings.given & {"sos-url", "sos-port"})
-            )
+        if replaced:
+            return
+        self.run.sandbox_kind = check(self.run.settings.wish)
+        if self.run.sandbox_kind == "sos":
+            self.run.state_directory = Path(tempfile.mkdtemp(prefix="shelleval-"))
 
     # -- phase 1 ----------------------------------------------------------------------------------
 
@@ -202,9 +204,18 @@ class Controller:
         elif conclusion is not None and conclusion.trouble:
             session.testsfailed = max(session.testsfailed, 1)
 
-    def pytest_sessionfinish(self) -> None:
-        """Write summary and report also of a run that was cut short."""
+    @pytest.hookimpl(wrapper=True)
+    def pytest_sessionfinish(self) -> Generator[None, object, object]:
+        """Write summary and report also of a run that was cut short; clean up behind its workers."""
         self._conclude()
+        try:
+            return (yield)  # pytest-xdist ends its workers in here
+        finally:
+            if self.run.state_directory is not None:
+                from pytest_shelleval.sandboxes.choice import clean_up
+
+                clean_up(self.run.wish)
+                shutil.rmtree(self.run.state_directory, ignore_errors=True)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say how the model did."""
@@ -256,6 +267,10 @@ class XdistHooks:
     def __init__(self, controller: Controller) -> None:
         self._controller = controller
         self._inferred = False
+
+    def pytest_configure_node(self, node: WorkerController) -> None:
+        """Tell a worker what has been settled."""
+        send_run(self._controller.run, node.workerinput)
 
     def pytest_xdist_node_collection_finished(
         self, node: WorkerController, ids: Sequence[str]

@@ -47,17 +47,12 @@ def shelleval_sandboxes(
     pytestconfig: pytest.Config, shelleval_settings: Settings
 ) -> Iterator[SandboxProvider]:
     """Where commands run: hands out fresh sandboxes, some of them made ahead."""
-    from pytest_shelleval.sandboxes.choice import choose_provider
+    from pytest_shelleval.sandboxes.choice import provide
 
     provider = pytestconfig.hook.pytest_shelleval_sandboxes(settings=shelleval_settings)
     if provider is None:
-        settings = shelleval_settings
-        provider = choose_provider(
-            settings.sandbox,
-            limits=settings.limits,
-            pool_size=settings.pool_size,
-            sos_wanted=bool(settings.given & {"sos-url", "sos-port"}),
-        )
+        run = run_of(pytestconfig)
+        provider = provide(shelleval_settings.wish if run is None else run.wish)
     yield provider
     provider.close()
 

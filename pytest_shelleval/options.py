@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from pytest_shelleval.core.execution import ExecutionPolicy
     from pytest_shelleval.sandboxes.base import Limits
+    from pytest_shelleval.sandboxes.choice import Wish
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +198,20 @@ OPTIONS: tuple[Option, ...] = (
         "sos-url", "", "URL of a SoS server (default: http://localhost:SOS_PORT)", _text, many=True
     ),
     Option(
+        "sos-token",
+        "",
+        "bearer token of a SoS server that wants one (better: $SHELLEVAL_SOS_TOKEN)",
+        _text,
+        secret=True,
+    ),
+    Option(
+        "sos-permits",
+        "",
+        "sandboxes started at a time on each SoS server, over all workers: at most its "
+        "--max-sandboxes (default: what a server of ours says, else 10)",
+        _whole(1),
+    ),
+    Option(
         "sandbox-image",
         "deathbyknowledge/shellm-sandbox:latest",
         "image of docker and sos sandboxes",
@@ -213,7 +228,13 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("prompt", "", "file with the user prompt; {task} and {any_column} are filled in", _text),
     Option("system-prompt", "", "file with the system prompt, filled in likewise", _text),
-    Option("pool-size", "1", "sandboxes made ahead, per worker", _whole(0)),
+    Option("network", "", "docker: give sandboxes a network", switch=True),
+    Option(
+        "pool-size",
+        "",
+        "sandboxes made ahead, per worker (default: local 1, docker 2, sos 1)",
+        _whole(0),
+    ),
     Option(
         "steps",
         "separate",
@@ -274,6 +295,8 @@ class Settings:
     sandbox: str
     sos_port: int
     sos_url: tuple[str, ...]
+    sos_token: str | None
+    sos_permits: int | None
     sandbox_image: str
     samples: int
     inference_concurrency: int
@@ -281,7 +304,8 @@ class Settings:
     refresh: bool
     prompt: Path | None
     system_prompt: Path | None
-    pool_size: int
+    network: bool
+    pool_size: int | None
     steps: str
     strict_setup: bool
     command_timeout: float
@@ -303,6 +327,23 @@ class Settings:
         from pytest_shelleval.sandboxes.base import Limits
 
         return Limits(self.memory, self.disk, self.processes, self.output_limit)
+
+    @property
+    def wish(self) -> Wish:
+        """Which sandboxes to use."""
+        from pytest_shelleval.sandboxes.choice import Wish
+
+        return Wish(
+            kind=self.sandbox,
+            limits=self.limits,
+            image=self.sandbox_image,
+            pool_size=self.pool_size,
+            network=self.network,
+            sos_urls=self.sos_url,
+            sos_named=any(name.startswith("sos-") for name in self.given),
+            sos_token=self.sos_token,
+            sos_permits=self.sos_permits,
+        )
 
     @property
     def policy(self) -> ExecutionPolicy:
@@ -373,6 +414,8 @@ def resolve(
         values[option.field] = _parsed(option, where, raw)
     values["base_url"] = values["base_url"] or environment.get("OPENAI_BASE_URL") or None
     values["api_key"] = values["api_key"] or environment.get("OPENAI_API_KEY") or None
+    values["sos_token"] = values["sos_token"] or environment.get("SHELLEVAL_SOS_TOKEN") or None
+    values["sos_url"] = values["sos_url"] or (f"http://localhost:{values['sos_port']}",)
     values["output_dir"] = directory / values["output_dir"]
     commands_file = values["commands_file"]
     values["commands_file"] = (

@@ -22,7 +22,7 @@ from pytest_shelleval.fixtures import (
     shelleval_settings,
     shelleval_task,
 )
-from pytest_shelleval.run import RUN, Run, run_of
+from pytest_shelleval.run import RUN, Run, receive_run, run_of
 
 if TYPE_CHECKING:
     from typing import Any
@@ -81,7 +81,10 @@ def pytest_configure(config: pytest.Config) -> None:
         "for -m \"shelleval(tag='git')\"",
     )
     run = run_of(config)
-    if run is None or hasattr(config, "workerinput"):
+    if run is None:
+        return
+    if hasattr(config, "workerinput"):
+        receive_run(run, config.workerinput)
         return
     from pytest_shelleval.controller import Controller, XdistHooks
 

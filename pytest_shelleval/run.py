@@ -6,8 +6,8 @@ The controller and every xdist worker has one, in ``config.stash``.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from pytest_shelleval.options import Settings
 if TYPE_CHECKING:
     from pytest_shelleval.core.commands import CommandStore
     from pytest_shelleval.core.tasks import Row, Task
+    from pytest_shelleval.sandboxes.choice import Wish
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,11 @@ class Run:
         self.sources = [
             _source(name, rootdir, directory, cache, settings.split) for name in settings.dataset
         ]
+        self.sandbox_kind = settings.sandbox
+        """What ``auto`` has come to, once the controller has tried."""
+        self.workers = 1
+        self.state_directory: Path | None = None
+        """A folder of this run that its processes share, where the kind of sandbox needs one."""
         self.without_dataset = not self.sources
         if self.without_dataset:
             file = settings.commands_file
@@ -64,6 +70,16 @@ class Run:
                     "with --shelleval-commands-file"
                 )
             self.sources = [Source(file.name, file, _nodeid(file, rootdir))]
+
+    @property
+    def wish(self) -> Wish:
+        """Which sandboxes to use, as the controller has settled it."""
+        return replace(
+            self.settings.wish,
+            kind=self.sandbox_kind,
+            workers=self.workers,
+            state_directory=self.state_directory,
+        )
 
     @cached_property
     def tasks(self) -> list[list[Task]]:
@@ -145,6 +161,21 @@ class Run:
 
 
 RUN: pytest.StashKey[Run] = pytest.StashKey()
+
+
+def send_run(run: Run, workerinput: dict[str, Any]) -> None:
+    """Tell an xdist worker what the controller has settled."""
+    state = run.state_directory
+    workerinput["shelleval_sandbox_kind"] = run.sandbox_kind
+    workerinput["shelleval_state_directory"] = None if state is None else str(state)
+
+
+def receive_run(run: Run, workerinput: Mapping[str, Any]) -> None:
+    """Take over in a worker what :func:`send_run` told it."""
+    run.workers = workerinput["workercount"]
+    run.sandbox_kind = workerinput.get("shelleval_sandbox_kind", run.sandbox_kind)
+    state = workerinput.get("shelleval_state_directory")
+    run.state_directory = None if state is None else Path(state)
 
 
 def run_of(config: pytest.Config) -> Run | None:

@@ -1,46 +1,142 @@
-"""Which kind of sandbox to use."""
+"""Which kind of sandbox a run uses, and the provider for it."""
 
 from __future__ import annotations
 
-from pytest_shelleval.core.errors import SandboxUnavailable
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_shelleval.core.errors import SandboxError, SandboxUnavailable
 from pytest_shelleval.core.sandbox import SandboxProvider
 from pytest_shelleval.sandboxes.base import Limits
 
+_POOL_SIZES = {"local": 1, "docker": 2, "sos": 1}
 
-def check_sandbox(kind: str, *, sos_wanted: bool = False) -> None:
-    """See that the sandbox of *kind* works here, by running a command in one.
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the user asked for."""
+
+    kind: str
+    """``local``, ``docker``, ``sos`` or ``auto``."""
+    limits: Limits
+    image: str
+    """For docker and sos."""
+    pool_size: int | None = None
+    """Sandboxes made ahead; None takes what suits the kind."""
+    network: bool = False
+    """Docker: whether sandboxes get a network."""
+    sos_urls: Sequence[str] = ()
+    sos_named: bool = False
+    """Whether a SoS server was named on purpose, which decides ``auto``."""
+    sos_token: str | None = None
+    sos_permits: int | None = None
+    workers: int = 1
+    """Processes that share the servers' permits."""
+    state_directory: Path | None = None
+    """Where these processes tell each other of permits and of sandboxes to be stopped."""
+
+
+def check(wish: Wish) -> str:
+    """The kind that *wish* comes to, tried out here: a command is run in a local sandbox.
 
     Raises SandboxUnavailable, whose message says what to do.
     """
-    resolve_kind(kind, sos_wanted=sos_wanted)
+    if wish.kind == "docker":
+        _check_docker(wish)
+        return "docker"
+    if wish.kind == "sos" or (wish.kind == "auto" and wish.sos_named):
+        _check_sos(wish)
+        return "sos"
     from pytest_shelleval.sandboxes.local.probe import probe
 
     report = probe()
-    if not report.ok:
-        raise SandboxUnavailable(report.message)
+    if report.ok:
+        return "local"
+    if wish.kind == "auto":
+        try:
+            _check_docker(wish)
+        except SandboxUnavailable as error:
+            raise SandboxUnavailable(f"{report.message}\nDocker: {error}") from error
+        return "docker"
+    raise SandboxUnavailable(report.message)
 
 
-def resolve_kind(kind: str, *, sos_wanted: bool) -> str:
-    """What ``auto`` stands for here. Raises SandboxUnavailable for a kind that is not there."""
-    if kind == "sos" or (kind == "auto" and sos_wanted):
-        raise SandboxUnavailable(
-            "SoS sandboxes are not in this version; use --shelleval-sandbox=local"
-        )
-    if kind == "docker":
-        raise SandboxUnavailable(
-            "Docker sandboxes are not in this version; use --shelleval-sandbox=local"
-        )
-    return "local"
+def provide(wish: Wish) -> SandboxProvider:
+    """The provider for *wish*; ``auto`` stands for ``sos`` where one was named, else for ``local``.
 
-
-def choose_provider(
-    kind: str, *, limits: Limits, pool_size: int, sos_wanted: bool = False
-) -> SandboxProvider:
-    """The provider for *kind*: ``local``, ``docker``, ``sos``; or ``auto``, what works here.
-
-    Raises SandboxUnavailable, whose message says what to do.
+    Raises SandboxUnavailable when a package is missing.
     """
-    resolve_kind(kind, sos_wanted=sos_wanted)
+    kind = wish.kind
+    if kind == "auto":
+        kind = "sos" if wish.sos_named else "local"
+    pool_size = _POOL_SIZES[kind] if wish.pool_size is None else wish.pool_size
+    if kind == "docker":
+        try:
+            from pytest_shelleval.sandboxes.docker_engine.provider import DockerProvider
+        except ImportError as error:
+            raise _missing("docker", error) from error
+
+        return DockerProvider(
+            wish.limits, image=wish.image, pool_size=pool_size, network=wish.network
+        )
+    if kind == "sos":
+        from pytest_shelleval.sandboxes.sos.provider import SosProvider
+
+        return SosProvider(
+            wish.sos_urls,
+            image=wish.image,
+            token=wish.sos_token,
+            pool_size=pool_size,
+            permits=wish.sos_permits,
+            workers=wish.workers,
+            state_directory=wish.state_directory,
+            limits=wish.limits,
+        )
     from pytest_shelleval.sandboxes.local.provider import LocalProvider
 
-    return LocalProvider(limits, pool_size=pool_size)
+    return LocalProvider(wish.limits, pool_size=pool_size)
+
+
+def clean_up(wish: Wish) -> None:
+    """Stop what killed workers left on SoS servers."""
+    if wish.state_directory is not None:
+        from pytest_shelleval.sandboxes.sos.provider import sweep
+
+        sweep(wish.state_directory, wish.sos_token)
+
+
+def _check_docker(wish: Wish) -> None:
+    """Raises SandboxUnavailable unless an engine answers; an image that is missing is pulled later."""
+    try:
+        from pytest_shelleval.sandboxes.docker_engine.provider import connect
+    except ImportError as error:
+        raise _missing("docker", error) from error
+
+    connect(10).close()
+
+
+def _check_sos(wish: Wish) -> None:
+    """Raises SandboxUnavailable unless one of the servers gives a sandbox."""
+    from pytest_shelleval.sandboxes.sos.provider import SosProvider
+
+    provider = SosProvider(
+        wish.sos_urls, image=wish.image, token=wish.sos_token, pool_size=0, permits=1, patience=3.0
+    )
+    try:
+        provider.acquire().close()
+    except SandboxUnavailable:
+        raise
+    except SandboxError as error:
+        raise SandboxUnavailable(
+            f"no SoS server gives a sandbox: {error}\n"
+            "Start one with sos serve or shelleval serve, or name another with --shelleval-sos-url"
+        ) from error
+    finally:
+        provider.close()
+
+
+def _missing(extra: str, error: ImportError) -> SandboxUnavailable:
+    return SandboxUnavailable(
+        f"{error.name} is not installed. Type: pip install 'pytest-shelleval[{extra}]'"
+    )

@@ -13,6 +13,7 @@ from typing import Any
 
 import docker
 import docker.errors
+import docker.utils
 import requests.exceptions
 
 from pytest_shelleval.core.errors import SandboxError, SandboxUnavailable
