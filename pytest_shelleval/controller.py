@@ -78,7 +78,12 @@ class Controller:
         if settings.baseline is not None:
             from pytest_shelleval.report.run import results_file
 
-            results_file(settings.baseline)
+            before = results_file(settings.baseline)
+            if before.resolve() == (settings.output_dir / "results.jsonl").resolve():
+                raise UserError(
+                    f"--shelleval-baseline: {before} is what this run writes; keep a copy of it "
+                    "elsewhere, or write to another --shelleval-output-dir"
+                )
         elif settings.fail_on is not None:
             raise UserError(
                 "--shelleval-fail-on needs an earlier run: name it by --shelleval-baseline"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import platform
+import textwrap
 from collections.abc import Iterator
 
 from pytest_shelleval import __version__
@@ -12,7 +13,7 @@ from pytest_shelleval.core.errors import SandboxUnavailable
 
 _IDS = {
     "root": "a range of ids that the host does not use: useradd, chown and su work inside",
-    "subordinate": "the ids of /etc/subuid: useradd, chown and su work inside",
+    "subuid": "the ids of /etc/subuid: useradd, chown and su work inside",
     "single": "one id only: chown to others and su fail inside (mend: install uidmap, or run as root)",
 }
 
@@ -22,7 +23,8 @@ def run() -> int:
     from pytest_shelleval.sandboxes.local.probe import probe
 
     report = probe()
-    print("\n".join(_lines(report.ok, report.message, dict(report.facts))))
+    for line in _lines(report.ok, report.message, dict(report.facts)):
+        print(textwrap.fill(line, 80, subsequent_indent=" " * 12) if len(line) > 80 else line)
     return 0 if report.ok else 1
 
 

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 
 from pytest_shelleval.core.results import Result
+from pytest_shelleval.report.words import visible
 
-# control characters but newline and tab; and the marks that reverse the direction of text
-_HIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _SHOWN_LINES = 40
 _SHOWN_COLUMNS = 400
-
-
-def visible(text: str) -> str:
-    """*text* with control characters written out, as ``\\x1b``, so that none acts on a terminal."""
-
-    def written_out(match: re.Match[str]) -> str:
-        code = ord(match[0])
-        return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
-
-    return _HIDDEN.sub(written_out, text)
 
 
 def explain(result: Result) -> str:

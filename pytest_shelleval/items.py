@@ -93,7 +93,8 @@ class TaskItem(pytest.Function):
     def explained(self, error: BaseException) -> str | None:
         """The report's text for *error*, None for an error that is not of this plugin's making."""
         from pytest_shelleval.core.errors import ShellevalError
-        from pytest_shelleval.explain import explain, visible
+        from pytest_shelleval.explain import explain
+        from pytest_shelleval.report.words import visible
 
         if isinstance(error, InferenceFailed):
             return visible(f"inference error: {error}\n\ntask       {self.subject.task.task}")

@@ -91,6 +91,6 @@ def result_on(report: pytest.TestReport) -> dict[str, Any] | None:
 
 
 def _printable(text: str) -> str:
-    from pytest_shelleval.explain import visible
+    from pytest_shelleval.report.words import visible
 
     return visible(text)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_shelleval.core.files import read_json_lines, replace_file
-from pytest_shelleval.core.stats import pass_at_k, wilson_interval
+from pytest_shelleval.core.stats import clustered_rate, pass_at_k, wilson_interval
 
 Key = tuple[str, str, int]
 """Task id, model ("" where a file names none), sample."""
@@ -103,21 +103,31 @@ class Tally:
             for name, statuses in sorted(groups.items())
         }
 
-    def pass_at_k(self, model: str | None = None) -> dict[str, float]:
-        """pass@1, pass@2, pass@5, ... up to the samples per task, the mean over the tasks.
+    def task_rates(self, model: str | None = None, k: int = 1) -> tuple[list[float], int]:
+        """pass@k of each task with at least *k* samples, and how many independent draws are behind it.
 
-        Errors count as samples that did not pass. A task with fewer samples than k is left out.
+        Errors count as samples that did not pass.
         """
         samples: dict[tuple[str, str], list[bool]] = {}
         for (task_id, name, _), outcome in self.outcomes.items():
             if model in (None, name):
                 samples.setdefault((task_id, name), []).append(outcome.status == "passed")
-        most = max(map(len, samples.values()), default=0)
+        enough = [passed for passed in samples.values() if len(passed) >= k]
+        rates = [pass_at_k(len(passed), sum(passed), k) for passed in enough]
+        return rates, sum(len(passed) // k for passed in enough)
+
+    def pass_at_k(self, model: str | None = None) -> dict[str, float]:
+        """pass@1, pass@2, pass@5, ... up to the samples per task, the mean over the tasks.
+
+        A task with fewer samples than k is left out.
+        """
+        counts = Counter((key[0], key[1]) for key in self.outcomes if model in (None, key[1]))
+        most = max(counts.values(), default=0)
         ks = sorted({k for k in (1, 2, 5, 10, 20, 50, 100, most) if 1 <= k <= most})
         figures = {}
         for k in ks:
-            each = [pass_at_k(len(s), sum(s), k) for s in samples.values() if len(s) >= k]
-            figures[str(k)] = sum(each) / len(each)
+            rates, _ = self.task_rates(model, k)
+            figures[str(k)] = sum(rates) / len(rates)
         return figures
 
 
@@ -179,7 +189,7 @@ def summarize(tally: Tally, *, total: int | None = None, **facts: Any) -> dict[s
                 sum(key[1] == name for key in tally.outcomes),
                 tally.count("error", name),
             )
-            | {"pass_at_k": tally.pass_at_k(name)}
+            | {"interval_95": _clustered(tally, name), "pass_at_k": tally.pass_at_k(name)}
             for name in models
         },
         "by_tag": tally.by_group("tag"),
@@ -189,6 +199,12 @@ def summarize(tally: Tally, *, total: int | None = None, **facts: Any) -> dict[s
         "durations": {name: round(seconds, 3) for name, seconds in tally.durations.items()},
         **facts,
     }
+
+
+def _clustered(tally: Tally, model: str) -> list[float]:
+    """The interval of a model's pass rate; samples of one task are not independent."""
+    estimate = clustered_rate(*tally.task_rates(model))
+    return [estimate.low, estimate.high]
 
 
 def write_summary(path: Path, summary: Mapping[str, Any]) -> None:

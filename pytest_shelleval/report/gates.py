@@ -8,7 +8,6 @@ from typing import Any, Literal, NamedTuple
 from pytest_shelleval.core.stats import clustered_rate
 from pytest_shelleval.core.summary import Tally
 from pytest_shelleval.report.compare import Comparison, ModelComparison
-from pytest_shelleval.report.run import task_rates
 from pytest_shelleval.report.words import count, p_text, percent, points
 
 FailOn = Literal["regression", "significant-regression"]
@@ -57,7 +56,7 @@ def fail_under(tally: Tally, total: int, limit: Limit) -> Gate:
         return _gate(False, f"{partial} ({option})")
     lines, met = [], True
     for model in tally.models:
-        rates, draws = task_rates(tally, model)
+        rates, draws = tally.task_rates(model)
         estimate = clustered_rate(rates, draws)
         found = estimate.low if limit.lower else estimate.value
         # a rate that is equal on paper must not fail by the last bit of a float

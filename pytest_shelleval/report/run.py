@@ -12,7 +12,7 @@ from typing import Any
 
 from pytest_shelleval.core.errors import UserError
 from pytest_shelleval.core.files import list_faults, read_json_lines
-from pytest_shelleval.core.stats import Estimate, clustered_rate, pass_at_k
+from pytest_shelleval.core.stats import Estimate, clustered_rate
 from pytest_shelleval.core.summary import Tally, status_of, summarize
 from pytest_shelleval.report.reasons import Reason, reason_of
 
@@ -142,23 +142,9 @@ def load_run(path: Path) -> RecordedRun:
     )
 
 
-def task_rates(tally: Tally, model: str | None = None, k: int = 1) -> tuple[list[float], int]:
-    """pass@k of each task with at least *k* samples, and how many independent draws are behind it.
-
-    Errors count as samples that did not pass.
-    """
-    samples: dict[tuple[str, str], list[bool]] = {}
-    for (task_id, name, _), outcome in tally.outcomes.items():
-        if model in (None, name):
-            samples.setdefault((task_id, name), []).append(outcome.status == "passed")
-    enough = [passed for passed in samples.values() if len(passed) >= k]
-    rates = [pass_at_k(len(passed), sum(passed), k) for passed in enough]
-    return rates, sum(len(passed) // k for passed in enough)
-
-
 def pass_rate(tally: Tally, model: str | None = None, k: int = 1) -> Estimate:
     """pass@k, the mean over the tasks, with its interval clustered by task."""
-    return clustered_rate(*task_rates(tally, model, k))
+    return clustered_rate(*tally.task_rates(model, k))
 
 
 @dataclass(frozen=True, slots=True)

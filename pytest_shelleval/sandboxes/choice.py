@@ -107,13 +107,23 @@ def clean_up(wish: Wish) -> None:
 
 
 def _check_docker(wish: Wish) -> None:
-    """Raises SandboxUnavailable unless an engine answers; an image that is missing is pulled later."""
+    """Raises SandboxUnavailable unless an engine starts a container; pulls the image if need be."""
     try:
-        from pytest_shelleval.sandboxes.docker_engine.provider import connect
+        from pytest_shelleval.sandboxes.docker_engine.provider import DockerProvider
     except ImportError as error:
         raise _missing("docker", error) from error
 
-    connect(10).close()
+    provider = DockerProvider(
+        wish.limits, image=wish.image, pool_size=0, network=wish.network, progress=print
+    )
+    try:
+        provider.acquire().close()
+    except SandboxUnavailable:
+        raise
+    except SandboxError as error:
+        raise SandboxUnavailable(f"the Docker engine gives no sandbox: {error}") from error
+    finally:
+        provider.close()
 
 
 def _check_sos(wish: Wish) -> None:

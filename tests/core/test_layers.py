@@ -10,7 +10,7 @@ import pytest
 
 import pytest_shelleval
 
-INNER = ("core", "models", "sandboxes")
+INNER = ("core", "models", "sandboxes", "report")
 HEAVY = {"openai", "datasets", "httpx", "docker", "rich", "pyarrow", "asyncio", "ctypes"}
 
 
@@ -55,8 +55,8 @@ def test_core_imports_no_other_layer() -> None:
         f"for name in {modules('core')!r}: importlib.import_module(name)\n"
         "print(*sys.modules)"
     ).split()
-    assert not [name for name in loaded if name.startswith("pytest_shelleval.models")]
-    assert not [name for name in loaded if name.startswith("pytest_shelleval.sandboxes")]
+    for layer in ("models", "sandboxes", "report"):
+        assert not [name for name in loaded if name.startswith(f"pytest_shelleval.{layer}")]
 
 
 def test_the_plugin_imports_nothing_heavy() -> None:

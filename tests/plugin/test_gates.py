@@ -93,6 +93,14 @@ def test_a_missing_baseline_is_said_before_anything_runs(
     assert not evaluation.output.exists()
 
 
+def test_a_run_is_not_its_own_baseline(evaluation: Evaluation) -> None:
+    evaluation.run(ORACLE)
+    done = evaluation.run(ORACLE, "--shelleval-baseline=evaluation_results")
+    assert done.ret == 4
+    assert "is what this run writes" in done.stderr.str()
+    assert len(evaluation.lines("results.jsonl")) == 3
+
+
 def test_github_actions_gets_annotations_and_a_job_summary(
     with_baseline: Evaluation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
