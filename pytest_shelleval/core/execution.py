@@ -17,7 +17,8 @@ from typing import Any, Protocol
 from pytest_shelleval.core.commands import Command
 from pytest_shelleval.core.errors import SandboxError, SandboxUnavailable, ShellevalError
 from pytest_shelleval.core.results import Result
-from pytest_shelleval.core.sandbox import ExecResult, Sandbox
+from pytest_shelleval.core.sandbox import ExecResult, Restorable, Sandbox
+from pytest_shelleval.core.snapshots import WORTH_SECONDS, Kept, Snapshots, key_of, repeatable
 from pytest_shelleval.core.tasks import Steps, Task
 
 Score = Callable[[Result, Sandbox], "float | None"]
@@ -164,9 +165,36 @@ class Execution:
 
     def _setup_apart(self, sandbox: Sandbox) -> None:
         script = setup_script(self.task.setup_commands, strict=self.policy.strict_setup)
-        done = sandbox.exec(script, timeout=self.policy.setup_timeout)
+        done = self._run_or_restore(sandbox, script)
         self.result.setup_output = done.output
         self._judge_setup(done, "setup")
+
+    def _run_or_restore(self, sandbox: Sandbox, script: str) -> ExecResult:
+        snapshots: Snapshots | None = getattr(self._source, "snapshots", None)
+        timeout = self.policy.setup_timeout
+        command = self.result.command.generated_command or ""
+        if (
+            snapshots is None
+            or not isinstance(sandbox, Restorable)
+            or not repeatable((script, command, self.task.success_condition))
+        ):
+            return sandbox.exec(script, timeout=timeout)
+        with snapshots.entry(key_of(script, sandbox.info)) as entry:
+            if entry.kept is not None:
+                try:
+                    sandbox.restore(entry.kept.data)
+                except SandboxError:
+                    entry.keep(None)  # the next attempt runs it
+                    raise
+                self.result.sandbox["snapshot"] = True
+                return ExecResult(entry.kept.output, 0, truncated=entry.kept.truncated)
+            done = sandbox.exec(script, timeout=timeout)
+            if entry.wanted:
+                good = done.exit_code == 0 and done.limit is None and not done.timed_out
+                data = sandbox.snapshot() if good and done.duration >= WORTH_SECONDS else None
+                kept = None if data is None else Kept(done.output, done.truncated, data)
+                entry.keep(kept)
+            return done
 
     def _setup_in_session(self, sandbox: Sandbox) -> None:
         deadline = time.monotonic() + self.policy.setup_timeout

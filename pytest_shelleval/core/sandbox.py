@@ -74,6 +74,29 @@ class Sandbox(Protocol):
         ...
 
 
+@runtime_checkable
+class Restorable(Protocol):
+    """What a sandbox may offer beside: to be made what another one was.
+
+    Setups are repeated so where its provider has an attribute ``snapshots``, a
+    :class:`~pytest_shelleval.core.snapshots.Snapshots`.
+    """
+
+    def snapshot(self) -> bytes | None:
+        """All that was written in this sandbox; None where that can't be repeated exactly.
+
+        So it is when processes are left, or when there is too much.
+        """
+        ...
+
+    def restore(self, snapshot: bytes) -> None:
+        """Make this sandbox, in which nothing has run, what the other one was.
+
+        Raises SandboxError, and then the sandbox is of no more use.
+        """
+        ...
+
+
 class SandboxProvider(Protocol):
     """Hands out fresh sandboxes; one per process that runs tasks."""
 

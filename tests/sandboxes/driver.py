@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import select
@@ -42,6 +43,12 @@ def serve(
         return dataclasses.asdict(sandbox.exec(**request))
     if operation == "exec_session":
         return dataclasses.asdict(sandbox.exec_session(**request))
+    if operation == "snapshot":
+        taken = sandbox.snapshot()
+        return {"data": taken and base64.b64encode(taken).decode()}
+    if operation == "restore":
+        sandbox.restore(base64.b64decode(request["data"]))
+        return {}
     if operation == "directory":
         return {"directory": sandbox.session_directory()}
     if operation == "gone":

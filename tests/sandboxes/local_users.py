@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import functools
 import json
@@ -37,6 +38,13 @@ class RemoteSandbox:
 
     def exec_session(self, text: str, *, timeout: float) -> ExecResult:
         return ExecResult(**self._ask("exec_session", text=text, timeout=timeout))
+
+    def snapshot(self) -> bytes | None:
+        data = self._ask("snapshot")["data"]
+        return base64.b64decode(data) if data else None
+
+    def restore(self, snapshot: bytes) -> None:
+        self._ask("restore", data=base64.b64encode(snapshot).decode())
 
     def session_directory(self) -> str:
         return str(self._ask("directory")["directory"])

@@ -16,8 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-EXEC, SESSION = 1, 2
-"""Operations: in a fresh shell, in the session's."""
+EXEC, SESSION, TAKE, RESTORE = 1, 2, 5, 6
+"""Operations: in a fresh shell, in the session's; take a snapshot, restore one (the text)."""
 READY, FAILED, NO_SESSION, EXITED, TIMED_OUT, TRUNCATED = 1, 2, 4, 8, 16, 32
 """Flags of an answer. FAILED: there is no sandbox, and the output says why."""
 LIMITS = (None, "memory", "disk", "processes")

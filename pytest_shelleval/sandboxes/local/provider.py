@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import pytest_shelleval
 from pytest_shelleval.core.errors import SandboxError, SandboxUnavailable
 from pytest_shelleval.core.sandbox import ExecResult
+from pytest_shelleval.core.snapshots import Snapshots
 from pytest_shelleval.sandboxes.base import START_DIRECTORY, Limits
 from pytest_shelleval.sandboxes.local import protocol
 
@@ -131,6 +132,19 @@ class LocalSandbox:
         """Run *text* in the session."""
         return self._run(protocol.SESSION, text, timeout, "")
 
+    def snapshot(self) -> bytes | None:
+        """All that was written here; None if that is too much, or not all there is."""
+        answer = self._ask(protocol.request(protocol.TAKE, 0.0, b"", b""), _MARGIN_SECONDS)
+        return answer.output if answer.flags & protocol.READY else None
+
+    def restore(self, snapshot: bytes) -> None:
+        """Make this fresh sandbox what another one was."""
+        answer = self._ask(protocol.request(protocol.RESTORE, 0.0, b"", snapshot), _MARGIN_SECONDS)
+        if not answer.flags & protocol.READY:
+            self.close()
+            reason = answer.output.decode("utf-8", "backslashreplace")
+            raise SandboxError(f"Sandbox {self._id} could not be set up from a snapshot: {reason}")
+
     def session_directory(self) -> str:
         """Where the session is, or was when it ended."""
         return self._directory
@@ -145,27 +159,13 @@ class LocalSandbox:
         control.close()
 
     def _run(self, operation: int, text: str, timeout: float, directory: str) -> ExecResult:
-        if self._control is None:
-            raise SandboxError(f"Sandbox {self._id} is closed")
         encoded = _encode(text)
         if len(encoded) > protocol.LONGEST_TEXT:
             raise SandboxError(
                 f"The command has {len(encoded)} bytes; {protocol.LONGEST_TEXT} at most"
             )
-        deadline = time.monotonic() + timeout + _MARGIN_SECONDS
-        try:
-            self._control.settimeout(timeout + _MARGIN_SECONDS)
-            self._control.sendall(protocol.request(operation, timeout, _encode(directory), encoded))
-            answer = receive(self._control, deadline)
-        except OSError as error:
-            self.close()
-            raise SandboxError(
-                f"Sandbox {self._id} failed: {error or type(error).__name__}"
-            ) from error
-        except BaseException:
-            # Interrupted between question and answer: the next answer would be this one's.
-            self.close()
-            raise
+        request = protocol.request(operation, timeout, _encode(directory), encoded)
+        answer = self._ask(request, timeout + _MARGIN_SECONDS)
         if answer.directory:
             self._directory = os.fsdecode(answer.directory)
         if answer.flags & protocol.NO_SESSION:
@@ -179,6 +179,29 @@ class LocalSandbox:
             limit=answer.limit,
             duration=answer.seconds,
         )
+
+    def _send(self, request: bytes, seconds: float) -> socket.socket:
+        if self._control is None:
+            raise SandboxError(f"Sandbox {self._id} is closed")
+        self._control.settimeout(seconds)
+        self._control.sendall(request)
+        return self._control
+
+    def _ask(self, request: bytes, seconds: float) -> Answer:
+        deadline = time.monotonic() + seconds
+        try:
+            return receive(self._send(request, seconds), deadline)
+        except SandboxError:
+            raise
+        except OSError as error:
+            self.close()
+            raise SandboxError(
+                f"Sandbox {self._id} failed: {error or type(error).__name__}"
+            ) from error
+        except BaseException:
+            # Interrupted between question and answer: the next answer would be this one's.
+            self.close()
+            raise
 
 
 def _encode(text: str) -> bytes:
@@ -239,7 +262,16 @@ def _unavailable(facts: Mapping[str, Any]) -> SandboxUnavailable:
 class LocalProvider:
     """Hands out local sandboxes, each used once, some of them made ahead."""
 
-    def __init__(self, limits: Limits | None = None, *, pool_size: int = 1) -> None:
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        *,
+        pool_size: int = 1,
+        snapshots: Path | None = None,
+    ) -> None:
+        """*snapshots*: a folder, empty at the start of a run, that its processes share."""
+        self.snapshots: Snapshots | None = Snapshots(snapshots)
+        """What setups left; None has every setup run."""
         self._limits = limits or Limits()
         self._pool_size = pool_size
         self._lock = threading.Lock()

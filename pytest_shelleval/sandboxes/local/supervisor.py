@@ -15,7 +15,7 @@ import signal
 import socket
 import time
 
-from pytest_shelleval.sandboxes.local import etc, protocol, rootfs, watch, world
+from pytest_shelleval.sandboxes.local import etc, protocol, rootfs, snapshot, watch, world
 from pytest_shelleval.sandboxes.local.output import Output
 from pytest_shelleval.sandboxes.local.session import Session
 
@@ -61,7 +61,7 @@ def send_failure(control: socket.socket, error: BaseException) -> None:
 
 def run(control: socket.socket, configuration: Configuration) -> None:
     """Be the first process of a new sandbox until the client goes away; never returns."""
-    world.build(configuration.ids, configuration.disk, configuration.trees)
+    parts = world.build(configuration.ids, configuration.disk, configuration.trees)
     text = os.memfd_create("text", os.MFD_CLOEXEC)
     wake, alarm = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     process = os.pidfd_open(os.getpid())
@@ -69,6 +69,7 @@ def run(control: socket.socket, configuration: Configuration) -> None:
     signal.signal(signal.SIGCHLD, _ignore)
     signal.set_wakeup_fd(alarm, warn_on_full_buffer=False)
     supervisor = Supervisor(control, configuration, text, wake)
+    supervisor.parts = parts
     socket.send_fds(control, [protocol.answer(protocol.READY)], [process])
     os.close(process)
     supervisor.serve()
@@ -117,6 +118,7 @@ class Supervisor:
         self._configuration = configuration
         self._text = text
         self._wake = wake
+        self.parts: list[tuple[str, int]] = []
         self._running: dict[int, Step] = {}
         self._watchdog = watch.Watchdog(configuration.memory, configuration.processes)
         os.chdir(rootfs.HOME)
@@ -179,9 +181,23 @@ class Supervisor:
         operation, timeout, directory_size, text_size = protocol.REQUEST.unpack(head)
         directory = self._receive(directory_size)
         text = self._receive(text_size)
+        if operation in (protocol.TAKE, protocol.RESTORE):
+            return self._snapshot(text)
         if operation == protocol.SESSION:
             return self._in_session(text, timeout)
         return self._standalone(text, timeout, directory)
+
+    def _snapshot(self, text: bytes) -> bytes:
+        """Restore *text*, or take a snapshot if it is empty."""
+        try:
+            if text:
+                snapshot.restore(text)
+                return protocol.answer(protocol.READY)
+            if watch.left_behind(self._session.process if self._session.alive else 0):
+                raise snapshot.NotCaughtError("processes")
+            return protocol.answer(protocol.READY, output=snapshot.take(self.parts))
+        except (OSError, ValueError, RecursionError, snapshot.NotCaughtError) as error:
+            return protocol.answer(protocol.FAILED, output=str(error).encode(errors="replace"))
 
     def _keep_text(self, text: bytes) -> None:
         os.ftruncate(self._text, 0)

@@ -19,15 +19,18 @@ _SIOCSIFFLAGS = 0x8914
 _UP_AND_RUNNING = struct.pack("16sh14x", b"lo", 0x41)
 
 
-def build(ids: int, disk: int, trees: list[rootfs.Tree]) -> None:
-    """Become root, and have a host name, a file system and a network of one's own."""
+def build(ids: int, disk: int, trees: list[rootfs.Tree]) -> list[tuple[str, int]]:
+    """Become root, and have a host name, a file system and a network of one's own.
+
+    Returns the parts of the file system that can be written.
+    """
     if ids > 1:
         os.setgroups([])
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
     namespaces.set_dumpable(False)
     namespaces.set_host_name(etc.HOST_NAME)
-    rootfs.assemble(trees, disk)
+    parts = rootfs.assemble(trees, disk)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         fcntl.ioctl(any_socket, _SIOCSIFFLAGS, _UP_AND_RUNNING)
     # Root may bind any port anyway.
@@ -37,6 +40,7 @@ def build(ids: int, disk: int, trees: list[rootfs.Tree]) -> None:
             os.write(file, b"0")
         finally:
             os.close(file)
+    return parts
 
 
 def restrict(memory: int, program: bytes) -> None:
