@@ -36,7 +36,7 @@ now() {
 shell() {
     printf 500 >/proc/self/oom_score_adj
     [[ -z $language ]] || export LC_ALL="$language"
-    [[ -n $1 ]] && cd -- "$1" || cd -- "$home" || cd /
+    { [[ -n $1 ]] && cd -- "$1" || cd -- "$home" || cd /; } 2>/dev/null
     OLDPWD=; unset OLDPWD
     shift
     exec -a bash /bin/bash "$@"
@@ -53,10 +53,21 @@ open_session() {
 }
 
 note_directory() {
-    local found
+    # without a subshell: there may be no room for a process
     [[ -n $session ]] || return
-    found=$(cd -P "/proc/$session/cwd" && pwd -P && printf x) || return
-    directory=${found%?x}
+    cd -P "/proc/$session/cwd" || return
+    [[ $PWD == "/proc/$session/"* ]] || directory=$PWD
+    cd "$home" || cd /
+}
+
+make_room() {
+    # Bash ends when it can't fork: what earlier texts left running must not take the last places.
+    local place current most
+    for place in /sys/fs/cgroup/pids /sys/fs/cgroup; do
+        read -r current <"$place/pids.current" && read -r most <"$place/pids.max" || continue
+        [[ $most == max ]] || ((most - current >= 6)) || { note_directory; kill_all; }
+        return
+    done
 }
 
 descendants() {
@@ -87,11 +98,14 @@ kill_all() {
     local round found
     session= wrapper=
     if [[ $$ == 1 ]]; then
+        # stopped first, so that no shell tells of a child that was killed
+        kill -STOP -1
         kill -KILL -1
     else
         for round in 1 2 3; do
             descendants
             ((${#found[@]})) || break
+            kill -STOP "${found[@]}"
             kill -KILL "${found[@]}"
         done
     fi
@@ -183,11 +197,13 @@ run() {
         take
     done
     code= exited=0 ended=
+    [[ $operation != s ]] || make_room
     if [[ $operation == s && -z $wrapper ]]; then
         printf '%s\0' "$nonce" dead 1 0 '' 0 "$directory" >&122
         printf '\n%s\n' "$nonce" >&121
         return
     fi
+    [[ $operation == s ]] || make_room
     killed; kills=$total
     refused; refusals=$total
     count; before=$processes
@@ -229,6 +245,8 @@ run() {
     printf '%s\0' "$nonce" "$code" "$exited" "$expired" "$limit" "$((ms - start))" "$directory" >&122
 }
 
+# Caught and not ignored, for what is ignored the shells would inherit.
+[[ $$ != 1 ]] || trap : HUP INT QUIT ILL TRAP ABRT BUS FPE USR1 SEGV USR2 PIPE TERM XCPU XFSZ VTALRM SYS
 open_session
 while IFS= read -r -d '' text <&120 && IFS= read -r -d '' nonce <&120 \
     && IFS= read -r -d '' operation <&120 && IFS= read -r -d '' time <&120 \

@@ -13,16 +13,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 IMAGE = "shelleval-sandbox:latest"
-PACKAGES = (
-    ["base-files", "base-passwd", "bash", "bsdutils", "coreutils", "dash", "debianutils"]
-    + ["diffutils", "findutils", "gawk", "mawk", "grep", "gzip", "hostname", "jq", "libc-bin", "login"]
-    + ["mount", "ncurses-base", "ncurses-bin", "passwd", "perl-base", "procps", "sed", "tar"]
-    + ["util-linux", "util-linux-extra", "bc", "git", "file", "bzip2", "xz-utils", "zip", "unzip"]
-    + ["libpam-modules", "libpam-modules-bin", "libpam-runtime", "libpam0g", "libc6", "adduser"]
-    + ["gcc-12", "make", "cron", "at", "acl", "lsof", "psmisc", "less", "tree", "curl", "openssl"]
-)  # fmt: skip
-PYTHON = ["python3", "python3-minimal", "python3.11", "python3.11-minimal"]
-PYTHON += ["libpython3-stdlib", "libpython3.11-stdlib", "libpython3.11-minimal", "perl", "perl-modules-5.36"]  # fmt: skip
+PACKAGES = [
+    *("base-files", "base-passwd", "bash", "bsdutils", "coreutils", "dash", "debianutils"),
+    *("diffutils", "findutils", "gawk", "mawk", "grep", "gzip", "hostname", "jq", "libc-bin"),
+    *("login", "mount", "ncurses-base", "ncurses-bin", "passwd", "perl-base", "procps", "sed"),
+    *("tar", "util-linux", "util-linux-extra", "bc", "file", "bzip2", "xz-utils"),
+    *("libpam-modules", "libpam-modules-bin", "libpam-runtime", "libpam0g", "libc6"),
+    *("adduser", "acl", "psmisc"),
+]
+MORE_PACKAGES = [
+    *("python3", "python3-minimal", "python3.11", "python3.11-minimal", "libpython3-stdlib"),
+    *("libpython3.11-stdlib", "libpython3.11-minimal", "perl", "perl-modules-5.36", "git"),
+    *("gcc-12", "make", "cron", "at", "zip", "unzip", "lsof", "less", "tree", "curl"),
+    *("openssl",),
+]
 SKIPPED = (
     "/usr/share/doc",
     "/usr/share/man",
@@ -50,9 +54,11 @@ def running_engine() -> Iterator[str]:
     address = f"unix://{folder}/docker.sock"
     with (folder / "log").open("wb") as log:
         engine = subprocess.Popen(
-            ["dockerd", "--data-root", folder / "data", "--exec-root", folder / "exec"]
-            + ["-H", address, "--pidfile", folder / "pid", "--bridge=none", "--iptables=false"]
-            + ["--ip6tables=false", "--ip-forward=false"],
+            [
+                *("dockerd", "--data-root", folder / "data", "--exec-root", folder / "exec"),
+                *("-H", address, "--pidfile", folder / "pid", "--bridge=none", "--iptables=false"),
+                *("--ip6tables=false", "--ip-forward=false"),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -91,13 +97,13 @@ def _wait_for(engine: subprocess.Popen[bytes], address: str, log: Path) -> None:
     raise RuntimeError("dockerd did not start: " + log.read_text()[-2000:])
 
 
-def import_image(address: str, *, python: bool = False) -> str:
-    """Make the image from files of the host: its name. It has the usual tools, no package manager."""
+def import_image(address: str, *, more: bool = False) -> str:
+    """Make the image from files of the host: its name. It has the usual tools; with *more* Python, Perl, git and their like."""
     import docker
 
     with tempfile.TemporaryDirectory(prefix="shelleval-image-") as temporary:
         root = Path(temporary)
-        _copy(_files(PACKAGES + (PYTHON if python else [])), root)
+        _copy(_files(PACKAGES + (MORE_PACKAGES if more else [])), root)
         _complete(root)
         archive = root.parent / f"{root.name}.tar"
         subprocess.run(["tar", "-C", root, "-cf", archive, "."], check=True)
@@ -179,15 +185,8 @@ def _real_place(file: str) -> str:
 
 def _complete(root: Path) -> None:
     for name in (
-        "etc/pam.d",
-        "home/shellm",
-        "root",
-        "tmp",
-        "var/tmp",
-        "var/log",
-        "run",
-        "proc",
-        "sys",
+        *("etc/pam.d", "home/shellm", "root", "tmp", "var/tmp", "var/log", "run", "proc", "sys"),
+        *("usr/local/bin", "usr/local/sbin", "usr/local/lib", "opt", "srv", "mnt", "media"),
     ):
         (root / name).mkdir(parents=True, exist_ok=True)
     for name in ("tmp", "var/tmp"):

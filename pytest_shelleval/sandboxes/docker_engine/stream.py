@@ -88,7 +88,8 @@ class Connection:
                     output.add(chunk)
                 elif len(report) < _MOST_REPORT:
                     report += chunk
-            record = record or inside.parse_record(bytes(report), nonce)
+            if output.ended and record is None:  # only now: it may raise, and must leave nothing
+                record = inside.parse_record(bytes(report), nonce)
         return record
 
     def _send(self, data: bytes, deadline: float) -> None:

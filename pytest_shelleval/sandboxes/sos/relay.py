@@ -42,7 +42,9 @@ watch=$!
     ( read -t 0.02 <&9; printf '%%s\0' %(request)s >&3 ) &
     head -c %(limit)d <&8
     exec 8<&-
+    # waited for: one that is dying may still take what the next text puts out
     kill -KILL $pump
+    wait $pump
     cat <&4 >/dev/null &
     drain=$!
     while IFS= read -r -d '' field <&5; do
@@ -51,6 +53,7 @@ watch=$!
         [[ -z $fields ]] || ((++fields < 7)) || break
     done
     kill -KILL $drain
+    wait $drain
 } 2>/dev/null | base64 | tr -d '\n'
 kill -KILL $watch 2>/dev/null
 """
