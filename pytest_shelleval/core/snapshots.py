@@ -7,7 +7,6 @@ With a directory, several processes share what is kept, and wait for the one tha
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import marshal
@@ -108,6 +107,8 @@ class Snapshots:
 
     @contextlib.contextmanager
     def _locked(self, path: Path) -> Iterator[None]:
+        import fcntl  # not everywhere where this module is imported
+
         # The lock goes with its process, however that ends.
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:

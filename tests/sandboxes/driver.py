@@ -7,6 +7,7 @@ import dataclasses
 import json
 import select
 import sys
+from pathlib import Path
 from typing import Any
 
 from pytest_shelleval.core.errors import SandboxError
@@ -15,7 +16,8 @@ from pytest_shelleval.sandboxes.local.provider import LocalProvider, LocalSandbo
 
 
 def main() -> None:
-    provider = LocalProvider(Limits(**json.loads(sys.argv[1])))
+    rootfs = Path(sys.argv[2]) if sys.argv[2] else None
+    provider = LocalProvider(Limits(**json.loads(sys.argv[1])), rootfs=rootfs)
     sandboxes: dict[str, LocalSandbox] = {}
     for line in sys.stdin:
         request = json.loads(line)

@@ -62,11 +62,16 @@ class RemoteSandbox:
 class RemoteProvider:
     """A LocalProvider in a process of another user's."""
 
-    def __init__(self, limits: Limits, interpreter: str) -> None:
+    def __init__(self, limits: Limits, interpreter: str, rootfs: str = "", cache: str = "") -> None:
         self.facts: dict[str, Any] = {}
         self._process = subprocess.Popen(
-            [interpreter, driver.__file__, json.dumps(dataclasses.asdict(limits))],
-            env={"PYTHONPATH": ROOT, "PYTHONDONTWRITEBYTECODE": "1", "PATH": os.environ["PATH"]},
+            [interpreter, driver.__file__, json.dumps(dataclasses.asdict(limits)), rootfs],
+            env={
+                "PYTHONPATH": ROOT,
+                "PYTHONDONTWRITEBYTECODE": "1",
+                "PATH": os.environ["PATH"],
+                "XDG_CACHE_HOME": cache,
+            },
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -124,7 +129,7 @@ def unavailable() -> str:
     return "" if report.ok else report.message
 
 
-def make_provider(user: str, limits: Limits) -> LocalProvider | RemoteProvider:
+def make_provider(user: str, limits: Limits, **options: str) -> LocalProvider | RemoteProvider:
     if unavailable():
         pytest.skip(unavailable())
     if user == "self":
@@ -134,7 +139,7 @@ def make_provider(user: str, limits: Limits) -> LocalProvider | RemoteProvider:
     interpreter = ordinary_interpreter()
     if interpreter is None:
         pytest.skip("no interpreter here that an ordinary user can run with this checkout")
-    return RemoteProvider(limits, interpreter)
+    return RemoteProvider(limits, interpreter, **options)
 
 
 def mounts_left() -> list[str]:

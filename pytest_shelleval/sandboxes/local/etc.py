@@ -170,6 +170,12 @@ def make(target: str) -> None:
     os.symlink("/usr/share/zoneinfo/Etc/UTC", f"{target}/localtime")
 
 
+def make_names(target: str) -> None:
+    """What a container's engine puts into an image: the names of hosts."""
+    for name in ("hostname", "hosts", "resolv.conf"):
+        _write(f"{target}/{name}", _FILES[name].encode())
+
+
 def _accounts() -> dict[str, str]:
     groups = [group.split(":") for group in _GROUPS.split()]
     return {

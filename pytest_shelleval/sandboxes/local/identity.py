@@ -10,7 +10,6 @@ import contextlib
 import errno
 import os
 
-from pytest_shelleval.sandboxes.local import rootfs
 from pytest_shelleval.sandboxes.local.namespaces import (
     CLONE_NEWUSER,
     clone_mount,
@@ -70,8 +69,8 @@ class Identity:
         return b"0 0 %d" % self.ids
 
 
-def enter() -> Identity:
-    """Become root of a new user namespace."""
+def enter(paths: list[str]) -> Identity:
+    """Become root of a new user namespace, to whom what is at *paths* belongs where that can be."""
     uid, gid = os.geteuid(), os.getegid()
     release, wait = os.pipe(), os.pipe()
     helper = os.fork()
@@ -88,7 +87,7 @@ def enter() -> Identity:
         with stage("id map"):
             mode, ids = _write_maps(helper, uid, gid)
         namespace = os.open(f"/proc/{helper}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-        mapped = _map_programs(namespace) if mode == "root" else {}
+        mapped = _map_programs(namespace, paths) if mode == "root" else {}
         with stage("user namespace"):
             setns(namespace, CLONE_NEWUSER)
             os.close(namespace)
@@ -208,13 +207,13 @@ def _granted(path: str, uid: int) -> tuple[int, int] | None:
     return best if best[1] else None
 
 
-def _map_programs(namespace: int) -> dict[str, int]:
+def _map_programs(namespace: int, paths: list[str]) -> dict[str, int]:
     """The host's programs as files of the sandbox's root, where the kernel can do it.
 
     Not /usr/local: what only root may read there can be the host's secret.
     """
     mapped: dict[str, int] = {}
-    for path in rootfs.host_trees():
+    for path in paths:
         try:
             mapped[path] = clone_mount(path, user_namespace=namespace)
         except OSError:

@@ -52,6 +52,8 @@ _NUMBERS = {
 MACHINES = ("x86_64", "aarch64")
 """The machines that this project has the numbers for."""
 
+_COLUMN = MACHINES.index(os.uname().machine) if os.uname().machine in MACHINES else 0
+
 # Without releasing the GIL: the processes that use this have one thread, and clone() must not come
 # back in a child that waits for a lock.
 _libc = ctypes.PyDLL(None, use_errno=True)
@@ -67,7 +69,7 @@ def _done(result: int, call: str) -> int:
 
 
 def _syscall(call: str, *arguments: int | bytes | ctypes.Array[ctypes.c_char] | None) -> int:
-    number = _NUMBERS[call][MACHINES.index(os.uname().machine)]
+    number = _NUMBERS[call][_COLUMN]
     # Every integer as a long, or the upper half of a register would be whatever was there.
     return _done(
         _libc.syscall(

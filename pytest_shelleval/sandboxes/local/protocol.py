@@ -32,7 +32,7 @@ REQUEST = struct.Struct("!BdII")
 ANSWER = struct.Struct("!BiBdII")
 """Flags, exit code, limit, seconds, length of the directory, length of the output."""
 CONFIGURATION = struct.Struct("!QQQQ")
-"""Memory, disk, processes, output: the limits, as the zygote gets them."""
+"""Memory, disk, processes, output: the limits, as the zygote gets them; an image's path follows."""
 
 
 def request(operation: int, timeout: float, directory: bytes, text: bytes) -> bytes:

@@ -23,6 +23,7 @@ from pytest_shelleval.core.sandbox import ExecResult
 from pytest_shelleval.core.snapshots import Snapshots
 from pytest_shelleval.sandboxes.base import START_DIRECTORY, Limits
 from pytest_shelleval.sandboxes.local import protocol
+from pytest_shelleval.sandboxes.local.image import folder_of
 
 # The package's own __init__ is left out, for what it imports every sandbox would carry.
 _CODE = (
@@ -34,7 +35,6 @@ _START_SECONDS = 30.0
 _READY_SECONDS = 30.0
 _MARGIN_SECONDS = 15.0
 _END_SECONDS = 5.0
-_KIND = {"kind": "local", "rootfs": "host"}
 
 
 class _ZygoteRefused(Exception):  # noqa: N818 - what it did
@@ -48,7 +48,7 @@ class _ZygoteRefused(Exception):  # noqa: N818 - what it did
 class Zygote:
     """The client's side of the process that sandboxes are forked from."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, image: Path | None = None) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket = ours
         self._socket.settimeout(_START_SECONDS)
@@ -70,7 +70,8 @@ class Zygote:
             raise SandboxError(f"The local sandbox's helper did not start: {error}") from error
         try:
             configuration = (limits.memory, limits.disk, limits.processes, limits.output)
-            ours.send(protocol.CONFIGURATION.pack(*configuration))
+            path = os.fsencode(image) if image is not None else b""
+            ours.send(protocol.CONFIGURATION.pack(*configuration) + path)
             message = ours.recv(65536)
         except OSError as error:
             self.close()
@@ -108,7 +109,8 @@ class Zygote:
 class LocalSandbox:
     """One sandbox; see :class:`pytest_shelleval.core.sandbox.Sandbox`."""
 
-    def __init__(self, control: socket.socket, process: int) -> None:
+    def __init__(self, control: socket.socket, process: int, rootfs: str) -> None:
+        self._rootfs = rootfs
         self._id = f"local-{secrets.token_hex(4)}"
         self._control: socket.socket | None = control
         self.process = process
@@ -122,7 +124,7 @@ class LocalSandbox:
     @property
     def info(self) -> Mapping[str, Any]:
         """Kind, root file system and id."""
-        return {**_KIND, "id": self._id}
+        return {"kind": "local", "rootfs": self._rootfs, "id": self._id}
 
     def exec(self, text: str, *, timeout: float, cwd: str | None = None) -> ExecResult:
         """Run *text* in a fresh bash."""
@@ -267,9 +269,16 @@ class LocalProvider:
         limits: Limits | None = None,
         *,
         pool_size: int = 1,
+        rootfs: Path | None = None,
         snapshots: Path | None = None,
     ) -> None:
-        """*snapshots*: a folder, empty at the start of a run, that its processes share."""
+        """*rootfs*: a folder or a tar to run on in place of the host's files;
+        an ordinary user's own, or its files can't be changed.
+
+        *snapshots*: a folder, empty at the start of a run, that its processes share.
+        """
+        self._image = rootfs
+        self._rootfs = "host" if rootfs is None else str(rootfs)
         self.snapshots: Snapshots | None = Snapshots(snapshots)
         """What setups left; None has every setup run."""
         self._limits = limits or Limits()
@@ -284,7 +293,7 @@ class LocalProvider:
     @property
     def info(self) -> Mapping[str, Any]:
         """Kind and root file system."""
-        return dict(_KIND)
+        return {"kind": "local", "rootfs": self._rootfs}
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -312,7 +321,8 @@ class LocalProvider:
     def _next(self) -> LocalSandbox:
         if self._zygote is None:
             try:
-                self._zygote = Zygote(self._limits)
+                image = folder_of(self._image) if self._image is not None else None
+                self._zygote = Zygote(self._limits, image)
             except _ZygoteRefused as refusal:
                 raise _unavailable(refusal.facts) from refusal
         while len(self._spares) <= self._pool_size:
@@ -330,7 +340,7 @@ class LocalProvider:
                 raise SandboxError(reason)
             raise _unavailable({"stage": "sandbox", "error": reason})
         self._proven = True
-        return LocalSandbox(control, answer.descriptors[0])
+        return LocalSandbox(control, answer.descriptors[0], self._rootfs)
 
     def _forget_ended(self, wait: float = 0.0) -> None:
         """Let go of sandboxes whose processes are all gone, and close those that died."""

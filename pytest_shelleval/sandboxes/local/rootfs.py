@@ -21,6 +21,7 @@ from pytest_shelleval.sandboxes.local.namespaces import (
     MS_REC,
     MS_REMOUNT,
     attach_mount,
+    clone_mount,
     mount,
     pivot_root,
 )
@@ -66,6 +67,8 @@ _DIRECTORIES: tuple[tuple[str, int], ...] = (
     ("var/spool", 0o755),
     ("var/tmp", 0o1777),
 )
+# What a sandbox has to have, whatever the image.
+_NEEDED = frozenset(("dev", "etc", "home", "home/shellm", "proc", "root", "sys", "tmp"))
 _LINKS = (("var/run", "/run"), ("var/lock", "/run/lock"), ("var/spool/mail", "../mail"))
 
 
@@ -87,12 +90,17 @@ def host_trees() -> list[str]:
     return [path for path in _PROGRAM_TREES if os.path.isdir(path) and not os.path.islink(path)]
 
 
-def prepare(mapped: Mapping[str, int]) -> list[Tree]:
+def prepare(mapped: Mapping[str, int], image: str = "") -> list[Tree]:
     """In a new mount namespace, make a root that holds the layers, and enter it.
 
     *mapped* has detached mounts whose owners are those of the sandbox, by path on the host.
+    With an *image*, a folder, nothing of the host is shown but that.
     """
     mount(None, "/", None, MS_REC | MS_PRIVATE)
+    tree = None
+    if image:
+        # Now, for the new root is made over /tmp, where the image may be.
+        tree = mapped[image] if image in mapped else clone_mount(image)
     base = next(path for path in ("/tmp", "/run", "/mnt", "/var") if os.path.isdir(path))
     mount("tmpfs", base, "tmpfs", MS_NOSUID, "mode=755,size=64m,nr_inodes=32k")
     for name in ("proc", "dev", "layers", "host", "writable", "new"):
@@ -101,6 +109,10 @@ def prepare(mapped: Mapping[str, int]) -> list[Tree]:
     mount("/proc", f"{base}/proc", None, MS_BIND | MS_REC)
     _make_devices(f"{base}/dev")
     os.mkdir(f"{base}/layers/root")
+    if tree is not None:
+        trees = [_show_image(base, tree)]
+        pivot_root(base)
+        return trees
     _make_skeleton(f"{base}/layers/root")
     trees = [Tree("", "/layers/root")]
     paths = host_trees()
@@ -110,6 +122,25 @@ def prepare(mapped: Mapping[str, int]) -> list[Tree]:
         trees += _show(base, path, mapped.get(path))
     pivot_root(base)
     return trees
+
+
+def _show_image(base: str, image: int) -> Tree:
+    """The image, and above it what a container is given by whoever starts it."""
+    source, skeleton = f"{base}/host/image", f"{base}/layers/root"
+    os.mkdir(source)
+    attach_mount(image, source)
+    for path, mode in _DIRECTORIES:
+        if path in _NEEDED:
+            made = f"{skeleton}/{path}"
+            status = None
+            with contextlib.suppress(OSError):
+                status = os.stat(f"{source}/{path}", follow_symlinks=False)
+            if status is not None and not stat.S_ISDIR(status.st_mode):
+                continue
+            os.mkdir(made)
+            os.chmod(made, mode if status is None else stat.S_IMODE(status.st_mode))
+    etc.make_names(f"{skeleton}/etc")
+    return Tree("", "/layers/root:/host/image")
 
 
 def _show(base: str, path: str, mapped: int | None, depth: int = 1) -> list[Tree]:

@@ -45,7 +45,10 @@ def main(descriptor: int) -> None:
     os.set_inheritable(descriptor, False)
     client = socket.socket(fileno=descriptor)
     try:
-        zygote = Zygote(client, protocol.CONFIGURATION.unpack(client.recv(4096)))
+        message = client.recv(65536)
+        limits = protocol.CONFIGURATION.unpack_from(message)
+        image = os.fsdecode(message[protocol.CONFIGURATION.size :])
+        zygote = Zygote(client, limits, image)
     except StageError as error:
         facts = {"stage": error.stage, "errno": error.errno, "error": error}
         client.send(protocol.pack_facts(facts))
@@ -65,7 +68,7 @@ def main(descriptor: int) -> None:
 class Zygote:
     """What all sandboxes of one client share."""
 
-    def __init__(self, client: socket.socket, limits: tuple[int, ...]) -> None:
+    def __init__(self, client: socket.socket, limits: tuple[int, ...], image: str) -> None:
         self._client = client
         # Python's own dispositions would be inherited by commands.
         for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
@@ -82,14 +85,14 @@ class Zygote:
         # The kernel's memory killer should take a sandbox before anything of the host's.
         with open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
             file.write(b"500")
-        self._identity = identity.enter()
+        self._identity = identity.enter([image] if image else rootfs.host_trees())
         self._configuration = supervisor.Configuration(limits, self._identity.ids)
         self._configuration.program = program
         with stage("mount namespace"):
             namespaces.unshare(namespaces.CLONE_NEWNS | namespaces.CLONE_NEWCGROUP)
         self._processes = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         with stage("file system"):
-            self._configuration.trees = rootfs.prepare(self._identity.mapped)
+            self._configuration.trees = rootfs.prepare(self._identity.mapped, image)
         for tree in self._identity.mapped.values():
             os.close(tree)
         namespaces.overwrite_arguments(b"init")
