@@ -2,4 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
+import pytest
+
 pytest_plugins = ["pytester"]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Spread the suite over the cores, a file to a worker, unless the command line says how."""
+    option = config.option
+    if getattr(option, "numprocesses", 0) is None and option.dist == "no" and not option.usepdb:
+        option.numprocesses = min(os.cpu_count() or 1, 4)
+        option.dist = "loadfile"
