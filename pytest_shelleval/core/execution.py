@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from pytest_shelleval.core.commands import Command
 from pytest_shelleval.core.errors import SandboxError, SandboxUnavailable, ShellevalError
+from pytest_shelleval.core.observation import mark, observe, tampered
 from pytest_shelleval.core.results import Result
 from pytest_shelleval.core.sandbox import ExecResult, Restorable, Sandbox
 from pytest_shelleval.core.snapshots import WORTH_SECONDS, Kept, Snapshots, key_of, repeatable
@@ -161,6 +162,7 @@ class Execution:
             finally:
                 result.durations["setup"] = round(time.monotonic() - started, 6)
                 result.end_time = _now()
+            mark(sandbox)
         return sandbox
 
     def _setup_apart(self, sandbox: Sandbox) -> None:
@@ -244,6 +246,7 @@ class Execution:
         result.limit = done.limit
         result.output_truncated = done.truncated
         result.durations["command"] = round(done.duration, 6)
+        result.effects = observe(sandbox)
         # after a time-out or a hit limit the verdict is known, but the condition still informs
         where = sandbox.session_directory() if self.steps == "shared" else None
         test = sandbox.exec(self.task.success_condition, timeout=policy.command_timeout, cwd=where)
@@ -251,6 +254,11 @@ class Execution:
         result.test_exit_code = test.exit_code
         result.test_timed_out = test.timed_out
         result.durations["test"] = round(test.duration, 6)
+        effects = [result.effects]
+        if result.effects and result.effects["processes"]:
+            # what runs on could have waited for the condition to start
+            effects.append(observe(sandbox))
+        result.tampered = tampered(self.task.success_condition, *effects)
         result.end_time = _now()
         result.judge()
 

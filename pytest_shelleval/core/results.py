@@ -69,6 +69,12 @@ class Result:
     steps: str | None = None
     sandbox: dict[str, Any] = field(default_factory=dict)
     """``{kind, image or rootfs, id}``."""
+    effects: dict[str, Any] | None = None
+    """What the command did, see :class:`~pytest_shelleval.core.sandbox.Observant`; None where the
+    sandbox does not say."""
+    tampered: list[str] = field(default_factory=list)
+    """Programs that the condition may use and that the command replaced or took away: no verdict of
+    that condition can be believed, and the task has failed."""
     durations: dict[str, float] = field(default_factory=dict)
     """Seconds: ``sandbox``, ``setup``, ``command``, ``test``."""
     tags: list[str] = field(default_factory=list)
@@ -90,7 +96,7 @@ class Result:
     def judge(self) -> None:
         """Set the verdict from what the steps brought."""
         self.command_success = self.command_exit_code == 0 and self.limit is None
-        self.test_passed = self.test_exit_code == 0
+        self.test_passed = self.test_exit_code == 0 and not self.tampered
         self.overall_success = self.command_success and self.test_passed
         self.status = "passed" if self.overall_success else "failed"
 
@@ -104,7 +110,7 @@ class Result:
         if not 0 <= score <= 1:
             raise ValueError(f"a score from 0 to 1 is expected, not {score!r}")
         self.score = float(score)
-        self.test_passed = self.score == 1
+        self.test_passed = self.score == 1 and not self.tampered
         self.overall_success = self.command_success and self.test_passed
         self.status = "passed" if self.overall_success else "failed"
 
@@ -139,6 +145,11 @@ class Result:
             return f"the command went over the limit on {self.limit}"
         if not self.command_success:
             return f"the command failed with exit code {self.command_exit_code}"
+        if self.tampered:
+            return (
+                "the command replaced programs that the condition may use: "
+                f"{', '.join(self.tampered)}"
+            )
         if self.test_timed_out:
             return "the success condition timed out"
         if self.score is not None:

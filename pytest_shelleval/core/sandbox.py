@@ -97,6 +97,27 @@ class Restorable(Protocol):
         ...
 
 
+class Observant(Protocol):
+    """What a sandbox may offer beside: an account of what commands did."""
+
+    def mark(self) -> None:
+        """Have :meth:`effects` leave out all that has been done so far: the setup's work."""
+        ...
+
+    def effects(self) -> Mapping[str, Any]:
+        """What has been done since the mark, as a JSON object; raises SandboxError.
+
+        ``created``, ``changed``, ``deleted``: lists of ``{path, kind, size}``, sorted by path, up to
+        50 each; ``more``: how many more there are, by the list's name. ``outside``: how many of all
+        are outside the start directory. ``processes``: names of those left running. ``network``:
+        ``{unreachable, lookups}``, attempts that found no way out, and questions to a name server
+        that is not there. ``tampered``: programs and libraries of the system that are no longer what
+        they were, or hidden by others; ``removed``: those that are gone. ``partial``: there was too
+        much to look at all of it.
+        """
+        ...
+
+
 class SandboxProvider(Protocol):
     """Hands out fresh sandboxes; one per process that runs tasks."""
 

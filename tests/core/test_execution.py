@@ -11,6 +11,7 @@ import pytest
 from pytest_shelleval.core.commands import Command
 from pytest_shelleval.core.errors import SandboxError, SandboxUnavailable
 from pytest_shelleval.core.execution import Execution, ExecutionPolicy, SetupFailed, setup_script
+from pytest_shelleval.core.observation import tampered
 from pytest_shelleval.core.results import Result
 from pytest_shelleval.core.sandbox import ExecResult, Sandbox, SandboxProvider
 from pytest_shelleval.core.tasks import Task
@@ -288,3 +289,94 @@ def test_a_result_survives_its_record() -> None:
         "generated_command",
         "timestamp",
     ]
+
+
+# --- what a sandbox says of a command's doings
+
+
+def effects(**more: Any) -> dict[str, Any]:
+    return {"created": [], "processes": [], "tampered": [], "removed": [], **more}
+
+
+class ObservedSandbox(ScriptedSandbox):
+    def __init__(self, script: Observed) -> None:
+        super().__init__(script)
+        self._observed = script
+
+    def mark(self) -> None:
+        self._script.asked.append(("mark", "", None))
+
+    def effects(self) -> dict[str, Any]:
+        self._script.asked.append(("effects", "", None))
+        seen = self._observed.seen
+        if not seen:
+            raise SandboxError("blind")
+        return seen.pop(0) if len(seen) > 1 else seen[0]
+
+
+class Observed(Scripted):
+    def __init__(self, answer: Answer, *seen: dict[str, Any]) -> None:
+        super().__init__(answer)
+        self.seen = list(seen)
+
+    def acquire(self) -> Sandbox:
+        super().acquire()
+        return ObservedSandbox(self)
+
+
+def test_effects_are_those_of_the_command() -> None:
+    source = Observed(lambda text: done(), effects(created=[{"path": "/a"}]))
+    result = Execution(task("SETUP"), command(), source, ExecutionPolicy()).run()
+    assert [kind for kind, _, _ in source.asked] == ["exec", "mark", "session", "effects", "exec"]
+    assert result.status == "passed"
+    assert result.effects == effects(created=[{"path": "/a"}])
+    assert result.to_record()["effects"]["created"] == [{"path": "/a"}]
+
+
+def test_effects_that_can_not_be_had_break_nothing() -> None:
+    source = Observed(lambda text: done())
+    result = Execution(task(), command(), source, ExecutionPolicy()).run()
+    assert (result.status, result.effects, result.tampered) == ("passed", None, [])
+
+
+def test_replaced_programs_are_a_failure() -> None:
+    source = Observed(lambda text: done(), effects(tampered=["/usr/bin/grep"]))
+    execution = Execution(task(), command(), source, ExecutionPolicy())
+    result = execution.run(score=lambda result, sandbox: 1.0)
+    assert (result.status, result.test_passed, result.command_success) == ("failed", False, True)
+    assert result.failure_reason() == (
+        "the command replaced programs that the condition may use: /usr/bin/grep"
+    )
+
+
+def test_processes_left_running_are_watched_through_the_condition() -> None:
+    source = Observed(
+        lambda text: done(), effects(processes=["sh"]), effects(tampered=["/usr/bin/grep"])
+    )
+    result = Execution(task(), command(), source, ExecutionPolicy()).run()
+    assert (result.status, result.tampered) == ("failed", ["/usr/bin/grep"])
+    assert result.effects == effects(processes=["sh"])
+
+
+@pytest.mark.parametrize(
+    ("condition", "matters"),
+    [
+        ("! grep -q x f", True),
+        ("test -f x && grep x f", True),
+        ("cat f | grep x", True),
+        ("[ -z $(grep x f) ]", True),
+        ("[ -z `/usr/bin/grep x f` ]", True),
+        ("if ! grep x f; then true; fi", True),
+        ("true\n  grep x", True),
+        ("! test -e /usr/bin/grep", False),
+        ("! command -v grep", False),
+        ("! which grep", False),
+        ("grep-like x", False),
+        ("test -f grep", False),
+        ("egrep x f", False),
+    ],
+)
+def test_programs_that_are_gone_matter_where_they_are_run(condition: str, matters: bool) -> None:
+    assert tampered(condition, effects(removed=["/usr/bin/grep"])) == (
+        ["/usr/bin/grep"] if matters else []
+    )

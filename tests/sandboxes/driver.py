@@ -53,6 +53,11 @@ def serve(
         return {}
     if operation == "directory":
         return {"directory": sandbox.session_directory()}
+    if operation == "mark":
+        sandbox.mark()
+        return {}
+    if operation == "effects":
+        return dict(sandbox.effects())
     if operation == "gone":
         return {"gone": gone(sandbox)}
     sandbox.close()

@@ -49,6 +49,12 @@ class RemoteSandbox:
     def session_directory(self) -> str:
         return str(self._ask("directory")["directory"])
 
+    def mark(self) -> None:
+        self._ask("mark")
+
+    def effects(self) -> dict[str, Any]:
+        return self._ask("effects")
+
     def gone(self) -> bool:
         return bool(self._ask("gone")["gone"])
 

@@ -117,7 +117,7 @@ passwd:         files
 group:          files
 shadow:         files
 gshadow:        files
-hosts:          files
+hosts:          files dns
 networks:       files
 protocols:      files
 services:       files

@@ -16,8 +16,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-EXEC, SESSION, TAKE, RESTORE = 1, 2, 5, 6
-"""Operations: in a fresh shell, in the session's; take a snapshot, restore one (the text)."""
+EXEC, SESSION, MARK, EFFECTS, TAKE, RESTORE = 1, 2, 3, 4, 5, 6
+"""Operations: in a fresh shell, in the session's; remember the files as they are (not answered), what
+came of them since; take a snapshot, restore one (the text)."""
 READY, FAILED, NO_SESSION, EXITED, TIMED_OUT, TRUNCATED = 1, 2, 4, 8, 16, 32
 """Flags of an answer. FAILED: there is no sandbox, and the output says why."""
 LIMITS = (None, "memory", "disk", "processes")

@@ -23,6 +23,7 @@ from pytest_shelleval.core.sandbox import ExecResult
 from pytest_shelleval.core.snapshots import Snapshots
 from pytest_shelleval.sandboxes.base import START_DIRECTORY, Limits
 from pytest_shelleval.sandboxes.local import protocol
+from pytest_shelleval.sandboxes.local.effects import unpack
 from pytest_shelleval.sandboxes.local.image import folder_of
 
 # The package's own __init__ is left out, for what it imports every sandbox would carry.
@@ -115,6 +116,7 @@ class LocalSandbox:
         self._control: socket.socket | None = control
         self.process = process
         self._directory = START_DIRECTORY
+        self._before = b""
 
     @property
     def id(self) -> str:
@@ -146,6 +148,16 @@ class LocalSandbox:
             self.close()
             reason = answer.output.decode("utf-8", "backslashreplace")
             raise SandboxError(f"Sandbox {self._id} could not be set up from a snapshot: {reason}")
+
+    def mark(self) -> None:
+        """Have :meth:`effects` leave out all that has been done."""
+        # It has no answer, and travels with the next request: its process wakes up once for both.
+        self._before = protocol.request(protocol.MARK, 0.0, b"", b"")
+
+    def effects(self) -> Mapping[str, Any]:
+        """What commands did since the mark; see :class:`pytest_shelleval.core.sandbox.Observant`."""
+        request = protocol.request(protocol.EFFECTS, 0.0, b"", b"")
+        return unpack(self._ask(request, _MARGIN_SECONDS).output)
 
     def session_directory(self) -> str:
         """Where the session is, or was when it ended."""
@@ -186,7 +198,8 @@ class LocalSandbox:
         if self._control is None:
             raise SandboxError(f"Sandbox {self._id} is closed")
         self._control.settimeout(seconds)
-        self._control.sendall(request)
+        before, self._before = self._before, b""
+        self._control.sendall(before + request)
         return self._control
 
     def _ask(self, request: bytes, seconds: float) -> Answer:

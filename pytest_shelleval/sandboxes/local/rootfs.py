@@ -11,6 +11,7 @@ import os
 import stat
 
 from pytest_shelleval.sandboxes.local import etc, session
+from pytest_shelleval.sandboxes.local.effects import Place
 from pytest_shelleval.sandboxes.local.namespaces import (
     MS_BIND,
     MS_NODEV,
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 HOME = "/home/shellm"
 _LOCAL = "/usr/local"
-_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _PROGRAM_TREES = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _DIRECTORIES: tuple[tuple[str, int], ...] = (
@@ -224,13 +224,13 @@ def _make_skeleton(root: str) -> None:
     etc.make(f"{root}/etc")
 
 
-def assemble(trees: list[Tree], disk: int) -> list[tuple[str, int]]:
+def assemble(trees: list[Tree], disk: int) -> list[Place]:
     """In the sandbox's own mount namespace, stack its root file system and enter it.
 
-    All that can be written shares one tmpfs of *disk* bytes. Returns the parts that can be written,
-    each a path and a descriptor of its own layer.
+    All that can be written shares one tmpfs of *disk* bytes. Returns where that and what is below
+    can be seen apart.
     """
-    parts = []
+    places = []
     inodes = max(4096, disk // 4096)
     mount("tmpfs", "/writable", "tmpfs", MS_NODEV, f"mode=755,size={disk},nr_inodes={inodes}")
     # Made here, and not through the overlay, it costs next to nothing; most commands need it.
@@ -254,15 +254,15 @@ def assemble(trees: list[Tree], disk: int) -> list[tuple[str, int]]:
             MS_NODEV,
             f"lowerdir={tree.layers},upperdir={upper},workdir={work},userxattr",
         )
-        parts.append((f"/{tree.path}".rstrip("/"), os.open(upper, _FOLDER)))
+        places.append(Place.open(f"/{tree.path}".rstrip("/"), upper, tree.layers))
     mount("/dev", "/new/dev", None, MS_BIND | MS_REC)
     mount("devpts", "/new/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "ptmxmode=666,mode=620")
     os.mkdir("/writable/shm")
     os.chmod("/writable/shm", 0o1777)
     mount("/writable/shm", "/new/dev/shm", None, MS_BIND)
-    parts.append(("/dev/shm", os.open("/writable/shm", _FOLDER)))
+    places.append(Place.open("/dev/shm", "/writable/shm"))
     mount("proc", "/new/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     # How the host was started is nobody's business; what else is secret there needs the host's root.
     mount("/dev/null", "/new/proc/cmdline", None, MS_BIND)
     pivot_root("/new")
-    return parts
+    return places

@@ -16,6 +16,7 @@ import socket
 import time
 
 from pytest_shelleval.sandboxes.local import etc, protocol, rootfs, snapshot, watch, world
+from pytest_shelleval.sandboxes.local.observer import Observer
 from pytest_shelleval.sandboxes.local.output import Output
 from pytest_shelleval.sandboxes.local.session import Session
 
@@ -61,15 +62,14 @@ def send_failure(control: socket.socket, error: BaseException) -> None:
 
 def run(control: socket.socket, configuration: Configuration) -> None:
     """Be the first process of a new sandbox until the client goes away; never returns."""
-    parts = world.build(configuration.ids, configuration.disk, configuration.trees)
+    places = world.build(configuration.ids, configuration.disk, configuration.trees)
     text = os.memfd_create("text", os.MFD_CLOEXEC)
     wake, alarm = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     process = os.pidfd_open(os.getpid())
     world.restrict(configuration.memory, configuration.program)
     signal.signal(signal.SIGCHLD, _ignore)
     signal.set_wakeup_fd(alarm, warn_on_full_buffer=False)
-    supervisor = Supervisor(control, configuration, text, wake)
-    supervisor.parts = parts
+    supervisor = Supervisor(control, configuration, text, wake, Observer(places))
     socket.send_fds(control, [protocol.answer(protocol.READY)], [process])
     os.close(process)
     supervisor.serve()
@@ -112,13 +112,18 @@ class Supervisor:
     """Runs one request after another."""
 
     def __init__(
-        self, control: socket.socket, configuration: Configuration, text: int, wake: int
+        self,
+        control: socket.socket,
+        configuration: Configuration,
+        text: int,
+        wake: int,
+        observer: Observer,
     ) -> None:
         self._control = control
         self._configuration = configuration
         self._text = text
         self._wake = wake
-        self.parts: list[tuple[str, int]] = []
+        self._observer = observer
         self._running: dict[int, Step] = {}
         self._watchdog = watch.Watchdog(configuration.memory, configuration.processes)
         os.chdir(rootfs.HOME)
@@ -159,7 +164,7 @@ class Supervisor:
                 if descriptor == self._wake:
                     self._reap()
                 else:
-                    self._control.sendall(self._answer())
+                    self._answer()
             # What a text left running is watched until the next one comes.
             busy = watch.left_behind(self._session.process if self._session.alive else 0)
             pause = _IDLE_PAUSE if busy else None
@@ -176,16 +181,22 @@ class Supervisor:
             size -= len(part)
         return b"".join(parts)
 
-    def _answer(self) -> bytes:
+    def _answer(self) -> None:
         head = self._receive(protocol.REQUEST.size)
         operation, timeout, directory_size, text_size = protocol.REQUEST.unpack(head)
         directory = self._receive(directory_size)
         text = self._receive(text_size)
-        if operation in (protocol.TAKE, protocol.RESTORE):
-            return self._snapshot(text)
-        if operation == protocol.SESSION:
-            return self._in_session(text, timeout)
-        return self._standalone(text, timeout, directory)
+        session = self._session.process if self._session.alive else 0
+        if operation == protocol.MARK:
+            self._observer.mark(session)
+        elif operation == protocol.EFFECTS:
+            self._control.sendall(protocol.answer(0, 0, output=self._observer.effects(session)))
+        elif operation in (protocol.TAKE, protocol.RESTORE):
+            self._control.sendall(self._snapshot(text))
+        elif operation == protocol.SESSION:
+            self._control.sendall(self._in_session(text, timeout))
+        else:
+            self._control.sendall(self._standalone(text, timeout, directory))
 
     def _snapshot(self, text: bytes) -> bytes:
         """Restore *text*, or take a snapshot if it is empty."""
@@ -195,7 +206,7 @@ class Supervisor:
                 return protocol.answer(protocol.READY)
             if watch.left_behind(self._session.process if self._session.alive else 0):
                 raise snapshot.NotCaughtError("processes")
-            return protocol.answer(protocol.READY, output=snapshot.take(self.parts))
+            return protocol.answer(protocol.READY, output=snapshot.take(self._observer.parts))
         except (OSError, ValueError, RecursionError, snapshot.NotCaughtError) as error:
             return protocol.answer(protocol.FAILED, output=str(error).encode(errors="replace"))
 

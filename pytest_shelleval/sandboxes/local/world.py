@@ -10,6 +10,7 @@ import socket
 import struct
 
 from pytest_shelleval.sandboxes.local import etc, namespaces, rootfs
+from pytest_shelleval.sandboxes.local.effects import Place
 
 # CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE, NET_RAW,
 # SYS_CHROOT, MKNOD, AUDIT_WRITE, SETFCAP: what Docker leaves to root.
@@ -19,18 +20,15 @@ _SIOCSIFFLAGS = 0x8914
 _UP_AND_RUNNING = struct.pack("16sh14x", b"lo", 0x41)
 
 
-def build(ids: int, disk: int, trees: list[rootfs.Tree]) -> list[tuple[str, int]]:
-    """Become root, and have a host name, a file system and a network of one's own.
-
-    Returns the parts of the file system that can be written.
-    """
+def build(ids: int, disk: int, trees: list[rootfs.Tree]) -> list[Place]:
+    """Become root, and have a host name, a file system and a network of one's own."""
     if ids > 1:
         os.setgroups([])
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
     namespaces.set_dumpable(False)
     namespaces.set_host_name(etc.HOST_NAME)
-    parts = rootfs.assemble(trees, disk)
+    places = rootfs.assemble(trees, disk)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         fcntl.ioctl(any_socket, _SIOCSIFFLAGS, _UP_AND_RUNNING)
     # Root may bind any port anyway.
@@ -40,7 +38,7 @@ def build(ids: int, disk: int, trees: list[rootfs.Tree]) -> list[tuple[str, int]
             os.write(file, b"0")
         finally:
             os.close(file)
-    return parts
+    return places
 
 
 def restrict(memory: int, program: bytes) -> None:
