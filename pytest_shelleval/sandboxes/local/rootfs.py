@@ -10,7 +10,7 @@ import contextlib
 import os
 import stat
 
-from pytest_shelleval.sandboxes.local import etc, session
+from pytest_shelleval.sandboxes.local import etc, processors, session
 from pytest_shelleval.sandboxes.local.effects import Place
 from pytest_shelleval.sandboxes.local.namespaces import (
     MS_BIND,
@@ -222,6 +222,7 @@ def _make_skeleton(root: str) -> None:
         elif os.path.isdir(path):
             os.mkdir(f"{root}{path}", 0o755)
     etc.make(f"{root}/etc")
+    processors.make(root)
 
 
 def assemble(trees: list[Tree], disk: int) -> list[Place]:
