@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +36,8 @@ _START_SECONDS = 30.0
 _READY_SECONDS = 30.0
 _MARGIN_SECONDS = 15.0
 _END_SECONDS = 5.0
+# Sandboxes for which spares are made at once, after one was not ready in time.
+_EAGER = 8
 
 
 class _ZygoteRefused(Exception):  # noqa: N818 - what it did
@@ -110,8 +112,11 @@ class Zygote:
 class LocalSandbox:
     """One sandbox; see :class:`pytest_shelleval.core.sandbox.Sandbox`."""
 
-    def __init__(self, control: socket.socket, process: int, rootfs: str) -> None:
+    def __init__(
+        self, control: socket.socket, process: int, rootfs: str, closed: Callable[[], None]
+    ) -> None:
         self._rootfs = rootfs
+        self._closed = closed
         self._id = f"local-{secrets.token_hex(4)}"
         self._control: socket.socket | None = control
         self.process = process
@@ -171,6 +176,7 @@ class LocalSandbox:
         with contextlib.suppress(OSError):
             signal.pidfd_send_signal(self.process, signal.SIGKILL)
         control.close()
+        self._closed()
 
     def _run(self, operation: int, text: str, timeout: float, directory: str) -> ExecResult:
         encoded = _encode(text)
@@ -302,6 +308,7 @@ class LocalProvider:
         self._given: list[LocalSandbox] = []
         # Before the first sandbox, a failure says something of the machine.
         self._proven = False
+        self._eager = _EAGER
 
     @property
     def info(self) -> Mapping[str, Any]:
@@ -338,8 +345,12 @@ class LocalProvider:
                 self._zygote = Zygote(self._limits, image)
             except _ZygoteRefused as refusal:
                 raise _unavailable(refusal.facts) from refusal
-        while len(self._spares) <= self._pool_size:
-            self._spares.append(self._zygote.request())
+        # Made while its predecessor is used, a sandbox slows it down: as long as they are ready when
+        # they are wanted, the next one waits for the end of a task.
+        if not self._spares or not select.select([self._spares[0]], [], [], 0)[0]:
+            self._eager = _EAGER
+        self._fill(0 if self._eager else 1)
+        self._eager = max(0, self._eager - 1)
         control = self._spares.popleft()
         try:
             answer = receive(control, time.monotonic() + _READY_SECONDS)
@@ -353,7 +364,24 @@ class LocalProvider:
                 raise SandboxError(reason)
             raise _unavailable({"stage": "sandbox", "error": reason})
         self._proven = True
-        return LocalSandbox(control, answer.descriptors[0], self._rootfs)
+        return LocalSandbox(control, answer.descriptors[0], self._rootfs, self._refill)
+
+    def _fill(self, missing: int) -> None:
+        """Ask for spares until only *missing* of them do."""
+        assert self._zygote is not None
+        while len(self._spares) <= self._pool_size - missing:
+            self._spares.append(self._zygote.request())
+
+    def _refill(self) -> None:
+        """A sandbox was closed: time to make the next."""
+        if not self._lock.acquire(blocking=False):
+            return  # one is being acquired, or all are being closed
+        try:
+            with contextlib.suppress(OSError):
+                if self._zygote is not None and len(self._spares) < self._pool_size:
+                    self._spares.append(self._zygote.request())
+        finally:
+            self._lock.release()
 
     def _forget_ended(self, wait: float = 0.0) -> None:
         """Let go of sandboxes whose processes are all gone, and close those that died."""
