@@ -13,7 +13,7 @@ pytest_plugins = ["pytester"]
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Spread the suite over the cores, a file to a worker, unless the command line says how."""
     option = config.option
-    if hasattr(config, "workerinput"):
+    if "PYTEST_XDIST_WORKER" in os.environ:
         return  # a worker has none of its own
     if getattr(option, "numprocesses", 0) is None and option.dist == "no" and not option.usepdb:
         option.numprocesses = min(os.cpu_count() or 1, 4)
