@@ -103,8 +103,9 @@ class Controller:
         if replaced:
             return
         self.run.sandbox_kind = check(self.run.settings.wish)
-        if self.run.sandbox_kind == "sos":
+        if self.run.sandbox_kind != "docker":
             self.run.state_directory = Path(tempfile.mkdtemp(prefix="shelleval-"))
+            (self.run.state_directory / "snapshots").mkdir()
 
     # -- phase 1 ----------------------------------------------------------------------------------
 

@@ -228,6 +228,12 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("prompt", "", "file with the user prompt; {task} and {any_column} are filled in", _text),
     Option("system-prompt", "", "file with the system prompt, filled in likewise", _text),
+    Option(
+        "rootfs",
+        "",
+        "local: a folder or tar (docker export) to run on in place of the host's files",
+        _text,
+    ),
     Option("network", "", "docker: give sandboxes a network", switch=True),
     Option(
         "pool-size",
@@ -304,6 +310,7 @@ class Settings:
     refresh: bool
     prompt: Path | None
     system_prompt: Path | None
+    rootfs: Path | None
     network: bool
     pool_size: int | None
     steps: str
@@ -338,6 +345,7 @@ class Settings:
             limits=self.limits,
             image=self.sandbox_image,
             pool_size=self.pool_size,
+            rootfs=self.rootfs,
             network=self.network,
             sos_urls=self.sos_url,
             sos_named=any(name.startswith("sos-") for name in self.given),
@@ -421,7 +429,7 @@ def resolve(
     values["commands_file"] = (
         directory / commands_file if commands_file else values["output_dir"] / "commands.jsonl"
     )
-    for name in ("prompt", "system_prompt", "baseline"):
+    for name in ("prompt", "system_prompt", "rootfs", "baseline"):
         values[name] = directory / values[name] if values[name] else None
     return Settings(**values, given=frozenset(given))
 

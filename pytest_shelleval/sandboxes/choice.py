@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pytest_shelleval.core.errors import SandboxError, SandboxUnavailable
@@ -24,6 +24,8 @@ class Wish:
     """For docker and sos."""
     pool_size: int | None = None
     """Sandboxes made ahead; None takes what suits the kind."""
+    rootfs: Path | None = None
+    """Local: a folder or tar in place of the host's files."""
     network: bool = False
     """Docker: whether sandboxes get a network."""
     sos_urls: Sequence[str] = ()
@@ -34,7 +36,8 @@ class Wish:
     workers: int = 1
     """Processes that share the servers' permits."""
     state_directory: Path | None = None
-    """Where these processes tell each other of permits and of sandboxes to be stopped."""
+    """Where these processes tell each other of permits, of sandboxes to be stopped, and keep what
+    setups left."""
 
 
 def check(wish: Wish) -> str:
@@ -48,6 +51,9 @@ def check(wish: Wish) -> str:
     if wish.kind == "sos" or (wish.kind == "auto" and wish.sos_named):
         _check_sos(wish)
         return "sos"
+    if wish.rootfs is not None:
+        _check_rootfs(wish)
+        return "local"
     from pytest_shelleval.sandboxes.local.probe import probe
 
     report = probe()
@@ -95,15 +101,34 @@ def provide(wish: Wish) -> SandboxProvider:
         )
     from pytest_shelleval.sandboxes.local.provider import LocalProvider
 
-    return LocalProvider(wish.limits, pool_size=pool_size)
+    state = wish.state_directory
+    return LocalProvider(
+        wish.limits,
+        pool_size=pool_size,
+        rootfs=wish.rootfs,
+        snapshots=None if state is None else state / "snapshots",
+    )
 
 
 def clean_up(wish: Wish) -> None:
     """Stop what killed workers left on SoS servers."""
-    if wish.state_directory is not None:
+    if wish.kind == "sos" and wish.state_directory is not None:
         from pytest_shelleval.sandboxes.sos.provider import sweep
 
         sweep(wish.state_directory, wish.sos_token)
+
+
+def _check_rootfs(wish: Wish) -> None:
+    """Raises SandboxUnavailable unless a sandbox runs on the files of the user's choice."""
+    provider = provide(replace(wish, kind="local", pool_size=0, state_directory=None))
+    try:
+        provider.acquire().close()
+    except SandboxUnavailable:
+        raise
+    except SandboxError as error:
+        raise SandboxUnavailable(f"{wish.rootfs} gives no sandbox: {error}") from error
+    finally:
+        provider.close()
 
 
 def _check_docker(wish: Wish) -> None:
