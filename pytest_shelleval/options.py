@@ -5,6 +5,7 @@ A flag beats the environment, which beats the ini file, which beats the default.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import pytest
 
     from pytest_shelleval.core.execution import ExecutionPolicy
+    from pytest_shelleval.models.money import Prices
     from pytest_shelleval.sandboxes.base import Limits
     from pytest_shelleval.sandboxes.choice import Wish
 
@@ -128,6 +130,30 @@ def _one_of(*choices: str) -> Callable[[str], str]:
     return parse
 
 
+def _object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise ValueError('a JSON object is expected, such as {"top_p": 0.9}')
+    return value
+
+
+def _positive(text: str) -> float:
+    number = _number(text)
+    if not number:
+        raise ValueError("a number more than 0 is expected")
+    return number
+
+
+def _price(text: str) -> float:
+    try:
+        return _number(text)
+    except ValueError:
+        raise ValueError("a number of at least 0 is expected") from None
+
+
 def _text(text: str) -> str:
     if not text.strip():
         raise ValueError("a value is expected")
@@ -221,6 +247,41 @@ OPTIONS: tuple[Option, ...] = (
     Option("inference-concurrency", "16", "model requests in flight at most", _whole(1)),
     Option("request-timeout", "120", "seconds for one request to the model", _seconds),
     Option(
+        "extra-body",
+        "",
+        'more fields of the request, as JSON: {"top_p": 0.9, "top_k": 40}; null leaves one out',
+        _object,
+    ),
+    Option(
+        "structured",
+        "",
+        "ask for a JSON schema (response_format), or what of it the server takes",
+        switch=True,
+    ),
+    Option("rpm", "", "requests per minute at most", _whole(1)),
+    Option("tpm", "", "tokens per minute at most, of prompts and replies", _whole(1)),
+    Option(
+        "max-wait",
+        "300",
+        "seconds; when the server asks to wait longer (a daily quota), inference stops and can go "
+        "on later",
+        _seconds,
+    ),
+    Option("price-input", "", "price of a million input tokens, in any currency", _price),
+    Option("price-output", "", "price of a million output tokens", _price),
+    Option(
+        "max-cost",
+        "",
+        "stop inference before it can cost more than this; needs both prices",
+        _positive,
+    ),
+    Option(
+        "inference",
+        "direct",
+        "direct: ask and wait; batch: OpenAI's Batch API, half the price and up to a day",
+        _one_of("direct", "batch"),
+    ),
+    Option(
         "refresh",
         "",
         "ask the model again also for what commands.jsonl already holds",
@@ -307,6 +368,15 @@ class Settings:
     samples: int
     inference_concurrency: int
     request_timeout: float
+    extra_body: dict[str, Any] | None
+    structured: bool
+    rpm: int | None
+    tpm: int | None
+    max_wait: float
+    price_input: float | None
+    price_output: float | None
+    max_cost: float | None
+    inference: str
     refresh: bool
     prompt: Path | None
     system_prompt: Path | None
@@ -327,6 +397,25 @@ class Settings:
     fail_on: str | None
     given: frozenset[str]
     """Names of the options that were set by flag, environment or ini, not left to default."""
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """What is asked of the model beside the prompt; part of what makes a request the same."""
+        return {
+            "temperature": self.temperature,
+            "max_tokens": self.max_tokens,
+            **({"structured": True} if self.structured else {}),
+            **(self.extra_body or {}),
+        }
+
+    @property
+    def prices(self) -> Prices | None:
+        """The prices of tokens, None where none are given."""
+        if self.price_input is None or self.price_output is None:
+            return None
+        from pytest_shelleval.models.money import Prices
+
+        return Prices(self.price_input, self.price_output)
 
     @property
     def limits(self) -> Limits:
@@ -432,6 +521,21 @@ def resolve(
     for name in ("prompt", "system_prompt", "rootfs", "baseline"):
         values[name] = directory / values[name] if values[name] else None
     return Settings(**values, given=frozenset(given))
+
+
+def _check_together(values: Mapping[str, Any]) -> None:
+    """See that options that need each other are there. Raises UserError."""
+    prices = [name for name in ("price_input", "price_output") if values[name] is not None]
+    if len(prices) == 1 or (values["max_cost"] is not None and not prices):
+        raise UserError(
+            "--shelleval-price-input and --shelleval-price-output go together, and "
+            "--shelleval-max-cost needs them: give both, per million tokens"
+        )
+    taken = {"model", "messages", "stream", "n"} & (values["extra_body"] or {}).keys()
+    if taken:
+        raise UserError(
+            f"--shelleval-extra-body: {', '.join(sorted(taken))} can't be set there; leave it out"
+        )
 
 
 def from_config(config: pytest.Config) -> Settings:

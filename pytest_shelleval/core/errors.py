@@ -27,6 +27,13 @@ class InferenceAborted(ShellevalError):  # noqa: N818 - says what happened to th
     """Phase 1 as a whole can't go on (no key, dead server); what was bought is kept."""
 
 
+class InferencePaused(InferenceAborted):
+    """Phase 1 stops here on purpose (budget, daily quota) and can go on later.
+
+    Requests in flight are waited for, since they are paid for.
+    """
+
+
 class SandboxError(ShellevalError):
     """The sandbox failed, not the command in it: an infrastructure fault, tried again elsewhere."""
 

@@ -44,6 +44,8 @@ class Reply:
     """``input_tokens`` and ``output_tokens``, and what else the server counts."""
     attempts: int = 1
     """Requests made until this reply came."""
+    sent_params: dict[str, Any] | None = None
+    """The parameters that were sent, where the server did not take those that were asked for."""
 
 
 class ServerFault(GenerationError):  # noqa: N818 - says whose fault it is
@@ -64,7 +66,8 @@ class Model(Protocol):
     """Writes commands. One async method; an ``async def aclose(self)`` is awaited at the end if there.
 
     ``name`` goes into records. A model with the attribute ``free = True`` costs nothing and is
-    deterministic (mock, oracle, noop): it is asked anew in every run.
+    deterministic (mock, oracle, noop): it is asked anew in every run. A list ``warnings`` of lines,
+    where there is one, is shown at the end of the phase.
     """
 
     @property

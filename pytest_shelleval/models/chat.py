@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import math
+import contextlib
 import os
 import random
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
-from typing import Any, cast
+from importlib import import_module
+from typing import Any
 from urllib.parse import urlsplit
 
 import openai
 
-from pytest_shelleval.core.errors import GenerationError, InferenceAborted, UserError
+from pytest_shelleval.core.errors import (
+    GenerationError,
+    InferenceAborted,
+    InferencePaused,
+    UserError,
+)
+from pytest_shelleval.models.answers import Failure, read_reply, retry_after, server_message
 from pytest_shelleval.models.base import Reply, Request, ServerFault
+from pytest_shelleval.models.money import estimate_tokens, longest_reply
+from pytest_shelleval.models.pace import Pace
+from pytest_shelleval.models.refusals import Refusals
 from pytest_shelleval.models.throttle import Throttle
 
+# The client's own HTTP library: httpx, and httpx2 from openai 3 on.
+_HTTP: Any = import_module(openai.DefaultAsyncHttpxClient.__mro__[1].__module__.partition(".")[0])
 _PUBLIC = "https://api.openai.com/v1"
 _NO_KEY = "no-key"  # the client insists on one, servers of one's own do not look
 _CONNECT_TIMEOUT = 10.0
 _LONGEST_BACKOFF = 60.0
-_LONGEST_RETRY_AFTER = 300.0
+_REQUESTS_PER_LANE = 8
 _RETRIES_BEFORE_FIRST_ANSWER = 2
 _RETRIED = frozenset({408, 409, 429})
 _TOO_MANY = frozenset({429, 503, 529})
@@ -36,17 +45,28 @@ _FATAL = {
 }
 
 
+@dataclass(eq=False)
+class _Lane:
+    """A client, whose pool of connections gets slow with the number of requests in it."""
+
+    client: openai.AsyncOpenAI
+    in_flight: int = 0
+
+
 class ChatModel:
     """Asks a server for chat completions, with retries, over one set of connections.
 
-    Tried again, after growing pauses with jitter or as long as ``Retry-After`` says (300 s at most):
-    status 408, 409, 429 and 5xx, lost connections, time-outs, and answers of status 200 that are no
-    completion (cut JSON, a web page, an error object, no choices). Until the server has answered
-    once, a connection that can't be made is tried 2 more times only. 429 and 503 also lower the
-    number of requests in flight for a while.
+    Tried again, after growing pauses with jitter or as long as ``Retry-After`` says: status 408,
+    409, 429 and 5xx, lost connections, time-outs, and answers of status 200 that are no completion
+    (cut JSON, a web page, an error object, no choices). Until the server has answered once, a
+    connection that can't be made is tried 2 more times only. 429 and 503 also lower the number of
+    requests in flight for a while. A parameter that the server refuses is renamed or left out from
+    then on, with a line in ``warnings``.
 
     *timeout* is wall seconds for one request, *backoff* the first pause in seconds; each further
-    pause is twice as long, those after a 429 four times (limits count by the minute).
+    pause is twice as long, those after a 429 four times (limits count by the minute). *rpm* and
+    *tpm* bound requests and tokens per minute. When the server asks to wait longer than *max_wait*
+    seconds, the phase is paused.
 
     Raises UserError for a base URL that is none, and for the public endpoint without a key.
     """
@@ -60,14 +80,24 @@ class ChatModel:
         timeout: float = 120.0,
         max_retries: int = 5,
         backoff: float = 0.5,
+        rpm: int | None = None,
+        tpm: int | None = None,
+        max_wait: float = 300.0,
     ) -> None:
         self.name = name
-        self.base_url, self._key = _address(base_url, api_key)
+        self.base_url, self.api_key = _address(base_url, api_key)
+        self.warnings: list[str] = []
+        """What the user should know of the run, a line each."""
         self._timeout = timeout
         self._max_retries = max_retries
         self._backoff = backoff
-        self._client: openai.AsyncOpenAI | None = None
+        self._max_wait = max_wait
+        self._lanes: list[_Lane] = []
         self._throttle = Throttle()
+        self._pace = Pace(rpm, tpm, max_wait)
+        self._refusals = Refusals(self.warnings.append)
+        self._paused: InferencePaused | None = None
+        self._wake = asyncio.Event()
         self._answered = False  # by anything at all
         self._served = False  # with a completion
 
@@ -76,99 +106,142 @@ class ChatModel:
 
         Raises GenerationError (as ServerFault where other requests will fare no better), and
         InferenceAborted for status 401, 403 and 404; a 403 after the server has served other
-        requests is this one's own (moderation does that).
+        requests is this one's own (moderation does that). InferencePaused when the server asks to
+        come back much later.
         """
-        attempts = 0
+        attempts = refused = 0
         while True:
             attempts += 1
             ticket = await self._throttle.enter()
             try:
+                if self._paused is not None:
+                    raise InferencePaused(str(self._paused))
+                taken = await self._pace.enter(
+                    estimate_tokens(request.messages), longest_reply(request.params)
+                )
                 reply = await self._ask(request)
+                self._pace.used(taken, reply.usage)
                 self._throttle.succeed()
                 self._served = True
                 reply.attempts = attempts
                 return reply
-            except _Failure as caught:
+            except Failure as caught:
                 failure = caught
                 if failure.too_many:
-                    self._throttle.complain(ticket, failure.wait or 0.0)
+                    wait = failure.wait or 0.0
+                    self._throttle.complain(ticket, wait if wait <= self._max_wait else 0.0)
             finally:
                 self._throttle.leave()
             if failure.fatal:
                 raise InferenceAborted(failure.reason)
+            if failure.wait is not None and failure.wait > self._max_wait:
+                raise self._pause_all(failure)
+            if failure.refused:
+                refused += 1  # each time with another parameter, so this ends
+                continue
             retries = self._max_retries
             if not self._answered and failure.is_connection:
                 retries = min(retries, _RETRIES_BEFORE_FIRST_ANSWER)
-            if not failure.retry or attempts > retries:
+            if not failure.retry or attempts - refused > retries:
                 raise self._error(failure, attempts)
-            await asyncio.sleep(self._pause(failure, attempts))
+            with contextlib.suppress(asyncio.TimeoutError):  # unless the phase is paused meanwhile
+                await asyncio.wait_for(self._wake.wait(), self._pause(failure, attempts - refused))
 
     async def aclose(self) -> None:
         """Close the connections. A later request opens new ones, in another event loop if need be."""
-        client, self._client = self._client, None
+        lanes, self._lanes = self._lanes, []
         self._throttle = Throttle()
-        if client is not None:
-            await client.close()
+        self._paused, self._wake = None, asyncio.Event()
+        for lane in lanes:
+            await lane.client.close()
 
-    def _pause(self, failure: _Failure, attempts: int) -> float:
+    def body(self, request: Request) -> dict[str, Any]:
+        """The JSON of one request, with what was learned of the server so far."""
+        fields = self._refusals.apply(request.params)
+        return {"model": self.name, "messages": list(request.messages), **fields}
+
+    def _pause_all(self, failure: Failure) -> InferencePaused:
+        self._paused = InferencePaused(
+            f"{failure.reason}; it asks to wait {failure.wait:.0f} s, longer than "
+            f"--shelleval-max-wait={self._max_wait:g}"
+        )
+        self._wake.set()
+        return self._paused
+
+    def _lane(self) -> _Lane:
+        """The lane with the fewest requests; a new one where all are full."""
+        lane = min(self._lanes, key=lambda each: each.in_flight, default=None)
+        if lane is None or lane.in_flight >= _REQUESTS_PER_LANE:
+            client = openai.AsyncOpenAI(
+                api_key=self.api_key,
+                base_url=self.base_url,
+                max_retries=0,
+                timeout=openai.Timeout(self._timeout, connect=min(self._timeout, _CONNECT_TIMEOUT)),
+            )
+            lane = _Lane(client)
+            self._lanes.append(lane)
+        return lane
+
+    def _pause(self, failure: Failure, attempts: int) -> float:
         if failure.wait is not None:
             return failure.wait + random.uniform(0, min(1.0, self._backoff))  # not all at once
         first = self._backoff * (4 if failure.status == 429 else 1)
         doubled: float = first * 2 ** (attempts - 1)
         return min(_LONGEST_BACKOFF, doubled) * random.uniform(0.75, 1.25)
 
-    def _error(self, failure: _Failure, attempts: int) -> GenerationError:
+    def _error(self, failure: Failure, attempts: int) -> GenerationError:
         reason = failure.reason if attempts == 1 else f"{failure.reason} ({attempts} attempts)"
         if failure.shared or (failure.is_connection and not self._answered):
             return ServerFault(reason, attempts=attempts, unreachable=failure.is_connection)
         return GenerationError(reason, attempts=attempts)
 
     async def _ask(self, request: Request) -> Reply:
-        """One request. Raises _Failure."""
-        if self._client is None:
-            self._client = openai.AsyncOpenAI(
-                api_key=self._key,
-                base_url=self.base_url,
-                max_retries=0,
-                timeout=openai.Timeout(self._timeout, connect=min(self._timeout, _CONNECT_TIMEOUT)),
-            )
-        params = {name: value for name, value in request.params.items() if value is not None}
-        create = self._client.chat.completions.with_raw_response.create
+        """One request. Raises Failure."""
+        body = self.body(request)
+        lane = self._lane()
+        lane.in_flight += 1
         try:
             # The client's own time-out is for each read; a body that trickles in would escape it.
             response = await asyncio.wait_for(
-                create(model=self.name, messages=cast(Any, request.messages), extra_body=params),
+                lane.client.post("/chat/completions", cast_to=_HTTP.Response, body=body),
                 self._timeout,
             )
-            body = response.http_response.content
-            kind = response.http_response.headers.get("content-type", "")
         except (openai.APITimeoutError, asyncio.TimeoutError) as error:
             if _never_connected(error):
                 raise self._unreachable(error) from error
             reason = f"no answer from {self.base_url} within {self._timeout:g} s"
-            raise _Failure(reason, retry=True, is_connection=True) from error
+            raise Failure(reason, retry=True, is_connection=True) from error
         except openai.APIConnectionError as error:
             if _never_connected(error):
                 raise self._unreachable(error) from error
             self._answered = True
             reason = f"{self.base_url} dropped the connection: {_why(error)}"
-            raise _Failure(reason, retry=True) from error
+            raise Failure(reason, retry=True) from error
         except openai.APIStatusError as error:
             self._answered = True
-            raise self._status_failure(error) from error
+            self._pace.heed(error.response.headers)
+            raise self._status_failure(error, request, body) from error
+        finally:
+            lane.in_flight -= 1
         self._answered = True
-        return _reply(body, kind, self.base_url)
+        self._pace.heed(response.headers)
+        kind = response.headers.get("content-type", "")
+        reply = read_reply(response.content, kind, self.base_url)
+        reply.sent_params = self._refusals.differ(request.params)
+        return reply
 
-    def _unreachable(self, error: BaseException) -> _Failure:
+    def _unreachable(self, error: BaseException) -> Failure:
         reason = f"can't connect to {self.base_url}: {_why(error)}; is the server running?"
-        return _Failure(reason, retry=True, is_connection=True, shared=True)
+        return Failure(reason, retry=True, is_connection=True, shared=True)
 
-    def _status_failure(self, error: openai.APIStatusError) -> _Failure:
+    def _status_failure(
+        self, error: openai.APIStatusError, request: Request, sent: Mapping[str, Any]
+    ) -> Failure:
         status = error.status_code
-        said, code = _server_message(error.body)
-        said = said.replace(self._key, "***") if len(self._key) > len(_NO_KEY) else said
+        said, code = server_message(error.body)
+        said = said.replace(self.api_key, "***") if len(self.api_key) > len(_NO_KEY) else said
         reason = f"{self.base_url} answered {status}" + (f": {said}" if said else "")
-        failure = _Failure(reason, status=status, too_many=status in _TOO_MANY)
+        failure = Failure(reason, status=status, too_many=status in _TOO_MANY)
         if status in _FATAL and not (status == 403 and self._served):
             failure.reason = f"{reason}; {_FATAL[status]} (model {self.name!r})"
             failure.fatal = True
@@ -176,31 +249,12 @@ class ChatModel:
             failure.shared = True
         elif status in _RETRIED or status >= 500:
             failure.retry = failure.shared = True
-            failure.wait = _retry_after(error.response.headers)
-            if failure.wait is not None and failure.wait > _LONGEST_RETRY_AFTER:
-                failure.reason = f"{reason}; it asks to wait {failure.wait:.0f} s"
-                failure.retry, failure.wait = False, None
+            failure.wait = retry_after(error.response.headers)
         elif status in (400, 422):
             failure.shared = True
+            fields = {name: sent[name] for name in sent if name not in ("model", "messages")}
+            failure.refused = self._refusals.learn(error.body, said, request.params, fields)
         return failure
-
-
-@dataclass(eq=False)
-class _Failure(Exception):  # noqa: N818 - internal; becomes one of the project's errors
-    """Why one request brought no reply."""
-
-    reason: str
-    status: int | None = None
-    retry: bool = False
-    fatal: bool = False
-    """Every other request would fail the same way."""
-    shared: bool = False
-    """Every other request is likely to fail the same way."""
-    is_connection: bool = False
-    """Refused, or no answer in time."""
-    too_many: bool = False
-    wait: float | None = None
-    """Seconds that the server asked for."""
 
 
 def _address(base_url: str | None, api_key: str | None) -> tuple[str, str]:
@@ -240,89 +294,3 @@ def _why(error: BaseException) -> str:
             said = type(inner).__name__
         inner = inner.__cause__
     return " ".join(said.split())[:200]
-
-
-def _server_message(body: object) -> tuple[str, str | None]:
-    """What an error's body says, in one line, and its code."""
-    code = None
-    if isinstance(body, Mapping):
-        inner = body.get("error", body)
-        if isinstance(inner, Mapping):
-            code = inner.get("code") or inner.get("type")
-            body = inner.get("message") or inner.get("detail") or json.dumps(inner, default=str)
-        else:
-            body = inner
-    said = " ".join(str(body or "").split())
-    return (said if len(said) <= 300 else said[:297] + "..."), code if isinstance(
-        code, str
-    ) else None
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the server asks to wait, from ``retry-after-ms`` or ``Retry-After``."""
-    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        value = headers.get(name, "")
-        try:
-            seconds = float(value) * unit
-        except ValueError:
-            continue
-        if math.isfinite(seconds):
-            return max(0.0, seconds)
-    try:
-        return max(0.0, parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time())
-    except (KeyError, TypeError, ValueError, OverflowError):
-        return None
-
-
-def _reply(body: bytes, kind: str, url: str) -> Reply:
-    """The reply in a body of status 200. Raises _Failure for one that is no completion."""
-    try:
-        data = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        if "html" in kind:
-            reason = f"{url} answered with a web page; is the base URL right?"
-        else:
-            reason = f"{url} answered with broken JSON: {' '.join(str(error).split())[:100]}"
-        raise _Failure(reason, retry=True, shared="html" in kind) from error
-    choices = data.get("choices") if isinstance(data, dict) else None
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        if isinstance(data, dict) and data.get("error"):
-            said, code = _server_message(data)
-            quota = code == "insufficient_quota"
-            raise _Failure(f"{url} answered with an error: {said}", retry=not quota, shared=True)
-        raise _Failure(f"{url} answered without any choice", retry=True)
-    choice = choices[0]
-    message = choice.get("message")
-    message = message if isinstance(message, dict) else {}
-    reasoning = message.get("reasoning_content") or message.get("reasoning")
-    finish = choice.get("finish_reason")
-    return Reply(
-        text=_text(message.get("content")) or _text(message.get("refusal")),
-        reasoning=reasoning if isinstance(reasoning, str) else None,
-        finish_reason=finish if isinstance(finish, str) else None,
-        usage=_usage(data.get("usage")),
-    )
-
-
-def _text(content: object) -> str:
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list):  # parts, as some servers send them
-        parts = [part.get("text") if isinstance(part, dict) else part for part in content]
-        return "".join(part for part in parts if isinstance(part, str))
-    return ""
-
-
-def _usage(usage: object) -> dict[str, int] | None:
-    if not isinstance(usage, dict):
-        return None
-    prompt, completion = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
-    counts = {
-        "input_tokens": usage.get("prompt_tokens"),
-        "output_tokens": usage.get("completion_tokens"),
-        "cached_tokens": prompt.get("cached_tokens") if isinstance(prompt, dict) else None,
-        "reasoning_tokens": (
-            completion.get("reasoning_tokens") if isinstance(completion, dict) else None
-        ),
-    }
-    return {name: count for name, count in counts.items() if isinstance(count, int)}

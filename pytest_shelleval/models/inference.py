@@ -6,38 +6,31 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from dataclasses import dataclass, field
 from typing import Any
 
 from pytest_shelleval.core.commands import Command, CommandStore, clean_params
-from pytest_shelleval.core.errors import GenerationError, InferenceAborted
+from pytest_shelleval.core.errors import GenerationError, InferenceAborted, InferencePaused
 from pytest_shelleval.core.tasks import Task
-from pytest_shelleval.models.base import Message, Model, Reply, Request, ServerFault
-from pytest_shelleval.models.extract import OPEN_ENDED_RULES, Extraction, extract_command
+from pytest_shelleval.models.base import Message, Model, ServerFault
+from pytest_shelleval.models.extract import extract_command
+from pytest_shelleval.models.money import Budget, Prices
 from pytest_shelleval.models.prompt import prompt_hash
+from pytest_shelleval.models.records import (
+    Extract,
+    Job,
+    brought_up_to_date,
+    error_record,
+    record_of_reply,
+)
 
 Prompts = Callable[[Task], Sequence[Message]]
 """From a task to its messages: :meth:`PromptTemplate.render`, or what a hook gives."""
-Extract = Callable[[str], Extraction]
 OnRecord = Callable[[Command], None]
 
 _SECONDS_TO_CANCEL = 10.0
-_EXTRA = ("tags", "difficulty_level", "timeout", "steps")
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One question to ask."""
-
-    task: Task
-    model: Model
-    sample: int
-    messages: Sequence[Message]
-    prompt_hash: str
-    params: Mapping[str, Any]
 
 
 @dataclass(slots=True)
@@ -51,7 +44,7 @@ class InferencePlan:
 
 @dataclass(slots=True)
 class InferenceSummary:
-    """What a phase 1 did."""
+    """What a phase 1 did. Filled in as it goes, so that it tells of one that was ended, too."""
 
     asked: int = 0
     cached: int = 0
@@ -61,6 +54,30 @@ class InferenceSummary:
     output_tokens: int = 0
     seconds: float = 0.0
     """Wall time."""
+    cached_tokens: int = 0
+    """Of the input tokens: read from the server's cache."""
+    reasoning_tokens: int = 0
+    """Of the output tokens: reasoning."""
+    cost: float | None = None
+    """None without prices."""
+    warnings: list[str] = field(default_factory=list)
+    """What the user should know, a line each."""
+
+    def count(self, command: Command) -> None:
+        """Count one record that was asked for."""
+        self.asked += 1
+        self.failed += command.generated_command is None
+        usage = command.usage or {}
+        self.input_tokens += usage.get("input_tokens", 0)
+        self.output_tokens += usage.get("output_tokens", 0)
+        self.cached_tokens += usage.get("cached_tokens", 0)
+        self.reasoning_tokens += usage.get("reasoning_tokens", 0)
+
+    @property
+    def usage(self) -> dict[str, int]:
+        """Tokens by kind, those that are not 0."""
+        kinds = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")
+        return {kind: getattr(self, kind) for kind in kinds if getattr(self, kind)}
 
 
 def plan_inference(
@@ -95,7 +112,7 @@ def plan_inference(
         if known is None:
             plan.jobs.append(Job(task, model, sample, messages, digest, params))
         else:
-            plan.cached.append(_brought_up_to_date(known, task))
+            plan.cached.append(brought_up_to_date(known, task))
     return plan
 
 
@@ -106,6 +123,9 @@ def run_inference(
     concurrency: int,
     on_record: OnRecord | None = None,
     extract: Extract = extract_command,
+    prices: Prices | None = None,
+    max_cost: float | None = None,
+    summary: InferenceSummary | None = None,
 ) -> InferenceSummary:
     """Ask what *plan* says and keep every reply; blocks until all is done.
 
@@ -124,7 +144,14 @@ def run_inference(
         running.append((asyncio.get_running_loop(), task))
         started.set()
         return await infer(
-            plan, store, concurrency=concurrency, on_record=on_record, extract=extract
+            plan,
+            store,
+            concurrency=concurrency,
+            on_record=on_record,
+            extract=extract,
+            prices=prices,
+            max_cost=max_cost,
+            summary=summary,
         )
 
     def run() -> None:
@@ -155,16 +182,26 @@ async def infer(
     concurrency: int,
     on_record: OnRecord | None = None,
     extract: Extract = extract_command,
+    prices: Prices | None = None,
+    max_cost: float | None = None,
+    summary: InferenceSummary | None = None,
 ) -> InferenceSummary:
     """Ask what *plan* says, *concurrency* requests at a time over all models, and close the models.
 
     Each reply is appended to *store* as it comes. A request that fails becomes a record with
     ``error``. InferenceAborted (from a model, or because nothing but equal server faults came), and
     any exception of *on_record* or *store*, cancels the requests in flight and is raised again;
-    cancellation does the same.
+    cancellation does the same. InferencePaused, from a model or because the next request might take
+    the cost over *max_cost* (which needs *prices*), waits for those in flight. *summary* is filled
+    in and returned; a new one where None.
     """
     begun = time.monotonic()
-    summary = InferenceSummary(cached=len(plan.cached))
+    summary = InferenceSummary() if summary is None else summary
+    summary.cached += len(plan.cached)
+    budget = None if prices is None else Budget(prices, max_cost)
+    already = summary.cost or 0.0
+    if budget is not None:
+        budget.spent = already
     for command in plan.cached:
         if not store.holds(command):  # another prompt was in force, or the row has changed
             store.append(command)
@@ -175,18 +212,33 @@ async def infer(
     }
     jobs = iter(plan.jobs)
 
+    paused: list[InferencePaused] = []
+
+    async def paid(job: Job) -> tuple[Command, ServerFault | None]:
+        if budget is None or getattr(job.model, "free", False):
+            return await _ask(job, extract)
+        reserved = await budget.reserve(job.messages, job.params)
+        usage, unknown = None, False
+        try:
+            command, fault = await _ask(job, extract)
+            usage, unknown = command.usage, command.raw_response is not None
+        finally:
+            budget.settle(reserved, usage, unknown=unknown)
+            summary.cost = budget.spent
+        return command, fault
+
     async def work() -> None:
         for job in jobs:
-            command, fault = await _ask(job, extract)
+            if paused:
+                return
+            try:
+                command, fault = await paid(job)
+            except InferencePaused as stop:
+                paused.append(stop)
+                return
             if not getattr(job.model, "free", False) or not store.holds(command):
                 store.append(command)
-            summary.asked += 1
-            summary.failed += command.generated_command is None
-            for name, count in (command.usage or {}).items():
-                if name == "input_tokens":
-                    summary.input_tokens += count
-                elif name == "output_tokens":
-                    summary.output_tokens += count
+            summary.count(command)
             if on_record is not None:
                 on_record(command)
             watches[id(job.model)].saw(fault)
@@ -198,12 +250,22 @@ async def infer(
         for worker in workers:
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
+        summary.seconds += time.monotonic() - begun
         for model in models.values():
+            summary.warnings += [
+                f"{model.name}: {line}"
+                for line in getattr(model, "warnings", ())
+                if f"{model.name}: {line}" not in summary.warnings
+            ]
             aclose = getattr(model, "aclose", None)
             if aclose is not None:
                 with contextlib.suppress(Exception):  # all replies are kept; nothing is lost
                     await aclose()
-    summary.seconds = time.monotonic() - begun
+    if paused:
+        raise InferencePaused(
+            f"{paused[0]}. {summary.asked} of {len(plan.jobs)} were asked, and what came is kept in "
+            f"{store.path}: the same call goes on from there later"
+        )
     return summary
 
 
@@ -239,102 +301,15 @@ async def _ask(job: Job, extract: Extract) -> tuple[Command, ServerFault | None]
     begun = time.monotonic()
     fault: ServerFault | None = None
     try:
-        reply = await job.model.generate(Request(job.task, job.messages, job.sample, job.params))
+        reply = await job.model.generate(job.request)
     except InferenceAborted:
         raise
     except GenerationError as error:
-        command = _record(job, error=error.reason, attempts=error.attempts)
+        command = error_record(job, error=error.reason, attempts=error.attempts)
         fault = error if isinstance(error, ServerFault) else None
     except Exception as error:
-        command = _record(job, error=f"{type(error).__name__}: {error}")
+        command = error_record(job, error=f"{type(error).__name__}: {error}")
     else:
-        command = _record_of_reply(job, reply, extract)
+        command = record_of_reply(job, reply, extract)
     command.latency_s = round(time.monotonic() - begun, 3)
     return command, fault
-
-
-def _record_of_reply(job: Job, reply: object, extract: Extract) -> Command:
-    if isinstance(reply, str):
-        reply = Reply(text=reply)
-    if not isinstance(reply, Reply) or not isinstance(reply.text, str):
-        return _record(
-            job, error=f"the model replied with {type(reply).__name__}, not with a Reply"
-        )
-    record = _record(
-        job,
-        raw_response=reply.text,
-        reasoning=reply.reasoning,
-        finish_reason=reply.finish_reason,
-        usage=reply.usage,
-        attempts=reply.attempts,
-    )
-    if reply.command is not None:
-        found = Extraction(reply.command, "given", reasoning=None)
-    else:
-        try:
-            found = extract(reply.text)
-        except Exception as error:  # an extractor of the user's own
-            found = Extraction(None, "none", f"extraction failed: {type(error).__name__}: {error}")
-    record.reasoning = reply.reasoning or found.reasoning
-    record.generated_command, record.error = _verdict(found, reply)
-    return record
-
-
-def _verdict(found: Extraction, reply: Reply) -> tuple[str | None, str | None]:
-    """The command, or why there is none."""
-    cut = reply.finish_reason == "length"
-    if found.command is not None and found.command.strip():
-        if not cut or found.rule not in OPEN_ENDED_RULES:
-            return found.command, None
-        return None, "the reply was cut off at max_tokens, in the middle of the command"
-    if reply.finish_reason == "content_filter":
-        return None, "the server's content filter withheld the reply"
-    reason = _one_line(found.reason or "the reply holds no command")
-    return None, f"{reason} (it was cut off at max_tokens)" if cut else reason
-
-
-def _record(job: Job, *, error: str | None = None, **values: Any) -> Command:
-    return Command(
-        task_id=job.task.task_id,
-        generated_command=None,
-        timestamp=datetime.now(timezone.utc).isoformat(timespec="microseconds"),
-        error=None if error is None else _one_line(error),
-        model=job.model.name,
-        sample=job.sample,
-        prompt_hash=job.prompt_hash,
-        params=dict(job.params),
-        **_of_task(job.task),
-        **values,
-    )
-
-
-def _of_task(task: Task) -> dict[str, Any]:
-    """The fields of a record that come from the task."""
-    return {
-        "task": task.task,
-        "setup_commands": list(task.setup_commands),
-        "success_condition": task.success_condition,
-        "extra": dict(_extra(task)),
-    }
-
-
-def _brought_up_to_date(command: Command, task: Task) -> Command:
-    """*command* with the row as it stands today: only the prompt had to be the same."""
-    fields = _of_task(task)
-    kept = {name: value for name, value in command.extra.items() if name not in _EXTRA}
-    return replace(command, **{**fields, "extra": {**kept, **fields["extra"]}})
-
-
-def _extra(task: Task) -> Iterator[tuple[str, Any]]:
-    """What execution needs of the row where the dataset is not at hand."""
-    if task.tags:
-        yield "tags", list(task.tags)
-    for name in _EXTRA[1:]:
-        value = getattr(task, name)
-        if value is not None:
-            yield name, value
-
-
-def _one_line(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= 500 else line[:497] + "..."

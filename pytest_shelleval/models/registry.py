@@ -12,10 +12,14 @@ def build_model(
     api_key: str | None = None,
     timeout: float = 120.0,
     max_retries: int = 5,
+    rpm: int | None = None,
+    tpm: int | None = None,
+    max_wait: float = 300.0,
 ) -> Model:
     """The model called *name*: ``mock``, ``oracle``, ``noop``, or what the server calls so.
 
-    *timeout* is seconds per request. *base_url* and *api_key* default to ``OPENAI_BASE_URL`` and
+    *timeout* is seconds per request; *rpm* and *tpm* bound requests and tokens per minute; a server
+    that asks to wait longer than *max_wait* seconds pauses the phase. *base_url* and *api_key* default to ``OPENAI_BASE_URL`` and
     ``OPENAI_API_KEY``. Raises UserError when a server can't be asked with these.
     """
     if name == "mock":
@@ -33,5 +37,12 @@ def build_model(
     from pytest_shelleval.models.chat import ChatModel  # imports openai, which takes a second
 
     return ChatModel(
-        name, base_url=base_url, api_key=api_key, timeout=timeout, max_retries=max_retries
+        name,
+        base_url=base_url,
+        api_key=api_key,
+        timeout=timeout,
+        max_retries=max_retries,
+        rpm=rpm,
+        tpm=tpm,
+        max_wait=max_wait,
     )

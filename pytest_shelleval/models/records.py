@@ -1,0 +1,125 @@
+"""From a model's reply to the record that commands.jsonl keeps of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from typing import Any
+
+from pytest_shelleval.core.commands import Command
+from pytest_shelleval.core.tasks import Task
+from pytest_shelleval.models.base import Message, Model, Reply, Request
+from pytest_shelleval.models.extract import OPEN_ENDED_RULES, Extraction
+
+Extract = Callable[[str], Extraction]
+
+_EXTRA = ("tags", "difficulty_level", "timeout", "steps")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One question to ask."""
+
+    task: Task
+    model: Model
+    sample: int
+    messages: Sequence[Message]
+    prompt_hash: str
+    params: Mapping[str, Any]
+
+    @property
+    def request(self) -> Request:
+        """What the model is given."""
+        return Request(self.task, self.messages, self.sample, self.params)
+
+
+def record_of_reply(job: Job, reply: object, extract: Extract) -> Command:
+    """The record of what *job*'s model returned, with the command in it or why there is none."""
+    if isinstance(reply, str):
+        reply = Reply(text=reply)
+    if not isinstance(reply, Reply) or not isinstance(reply.text, str):
+        return error_record(
+            job, error=f"the model replied with {type(reply).__name__}, not with a Reply"
+        )
+    record = error_record(
+        job,
+        raw_response=reply.text,
+        reasoning=reply.reasoning,
+        finish_reason=reply.finish_reason,
+        usage=reply.usage,
+        attempts=reply.attempts,
+    )
+    if reply.sent_params is not None:
+        record.extra = {**record.extra, "sent_params": reply.sent_params}
+    if reply.command is not None:
+        found = Extraction(reply.command, "given", reasoning=None)
+    else:
+        try:
+            found = extract(reply.text)
+        except Exception as error:  # an extractor of the user's own
+            found = Extraction(None, "none", f"extraction failed: {type(error).__name__}: {error}")
+    record.reasoning = reply.reasoning or found.reasoning
+    record.generated_command, record.error = verdict(found, reply.finish_reason)
+    return record
+
+
+def verdict(found: Extraction, finish_reason: str | None) -> tuple[str | None, str | None]:
+    """The command, or why there is none."""
+    cut = finish_reason == "length"
+    if found.command is not None and found.command.strip():
+        if not cut or found.rule not in OPEN_ENDED_RULES:
+            return found.command, None
+        return None, "the reply was cut off at max_tokens, in the middle of the command"
+    if finish_reason == "content_filter":
+        return None, "the server's content filter withheld the reply"
+    reason = _one_line(found.reason or "the reply holds no command")
+    return None, f"{reason} (it was cut off at max_tokens)" if cut else reason
+
+
+def error_record(job: Job, *, error: str | None = None, **values: Any) -> Command:
+    """The record of *job*, without a command as yet."""
+    return Command(
+        task_id=job.task.task_id,
+        generated_command=None,
+        timestamp=datetime.now(timezone.utc).isoformat(timespec="microseconds"),
+        error=None if error is None else _one_line(error),
+        model=job.model.name,
+        sample=job.sample,
+        prompt_hash=job.prompt_hash,
+        params=dict(job.params),
+        **_of_task(job.task),
+        **values,
+    )
+
+
+def _of_task(task: Task) -> dict[str, Any]:
+    """The fields of a record that come from the task."""
+    return {
+        "task": task.task,
+        "setup_commands": list(task.setup_commands),
+        "success_condition": task.success_condition,
+        "extra": dict(_extra(task)),
+    }
+
+
+def brought_up_to_date(command: Command, task: Task) -> Command:
+    """*command* with the row as it stands today: only the prompt had to be the same."""
+    fields = _of_task(task)
+    kept = {name: value for name, value in command.extra.items() if name not in _EXTRA}
+    return replace(command, **{**fields, "extra": {**kept, **fields["extra"]}})
+
+
+def _extra(task: Task) -> Iterator[tuple[str, Any]]:
+    """What execution needs of the row where the dataset is not at hand."""
+    if task.tags:
+        yield "tags", list(task.tags)
+    for name in _EXTRA[1:]:
+        value = getattr(task, name)
+        if value is not None:
+            yield name, value
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 500 else line[:497] + "..."
