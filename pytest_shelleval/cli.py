@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pytest_shelleval import __version__
+from pytest_shelleval import __version__, cli_extract
 from pytest_shelleval.core.errors import SandboxUnavailable, UserError
 
 
@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _add_report(commands)
     _add_compare(commands)
     _add_serve(commands)
+    cli_extract.add_parser(commands)
     parsed = parser.parse_args(arguments)
     try:
         status: int = parsed.run(parsed)

@@ -16,7 +16,7 @@ from pytest_shelleval import __version__
 from pytest_shelleval.core.errors import InferenceAborted, SandboxUnavailable, UserError
 from pytest_shelleval.phase1 import Phase1
 from pytest_shelleval.run import Run, Subject, send_run
-from pytest_shelleval.terminal import inference_lines, relative
+from pytest_shelleval.terminal import forecast_lines, inference_lines, relative
 
 if TYPE_CHECKING:
     from xdist.workermanage import WorkerController
@@ -42,6 +42,7 @@ class Controller:
         self._started = time.monotonic()
         self.conclusion: Conclusion | None = None
         self._lost = ""
+        self._forecast: list[str] = []
 
     # -- start ------------------------------------------------------------------------------------
 
@@ -123,6 +124,15 @@ class Controller:
         except (UserError, InferenceAborted) as error:
             raise pytest.UsageError(str(error)) from error
 
+    def _look_ahead(self, nodeids: Iterable[str]) -> None:
+        """Reckon what inference for these items would take."""
+        subjects = self.run.subjects
+        wanted = [subjects[nodeid] for nodeid in nodeids if nodeid in subjects]
+        try:
+            self._forecast = list(forecast_lines(self.phase1.forecast(wanted)))
+        except UserError as error:
+            raise pytest.UsageError(str(error)) from error
+
     # -- phase 2 ----------------------------------------------------------------------------------
 
     @pytest.hookimpl(wrapper=True)
@@ -136,6 +146,8 @@ class Controller:
             self.infer(item.nodeid for item in session.items)
             if self.run.settings.phase == "inference":
                 session.items.clear()
+        if self.config.option.collectonly and self.run.settings.phase != "execution":
+            self._look_ahead(item.nodeid for item in session.items)
         outcome = yield
         asked = self.phase1.summary
         if asked is not None and self.run.settings.phase == "inference":
@@ -226,10 +238,12 @@ class Controller:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say how the model did."""
         conclusion, asked = self.conclusion, self.phase1.summary
-        if conclusion is None and asked is None:
+        if conclusion is None and asked is None and not self._forecast:
             return
         terminalreporter.ensure_newline()
         terminalreporter.section("shelleval")
+        for line in self._forecast:
+            terminalreporter.write_line(line)
         if asked is not None:
             for line in inference_lines(asked, self.run.settings):
                 terminalreporter.write_line(line)
@@ -253,8 +267,11 @@ class Controller:
         run, settings = self.run, self.run.settings
         models = settings.model or tuple(filter(None, self.tally.models))
         asked = settings.phase != "execution"
+        prices = settings.prices
         return summarize(
             self.tally,
+            # of all commands that were run, also those that an earlier run had bought
+            cost=None if prices is None else round(prices.cost(self.tally.usage), 6),
             total=len(self.selected),
             model_name=", ".join(models) or None,
             dataset_path=", ".join(settings.dataset) or str(settings.commands_file),

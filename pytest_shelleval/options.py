@@ -267,12 +267,12 @@ OPTIONS: tuple[Option, ...] = (
         "on later",
         _seconds,
     ),
-    Option("price-input", "", "price of a million input tokens, in any currency", _price),
-    Option("price-output", "", "price of a million output tokens", _price),
+    Option("price-input", "", "price of a million input tokens, in US dollars", _price),
+    Option("price-output", "", "price of a million output tokens, in US dollars", _price),
     Option(
         "max-cost",
         "",
-        "stop inference before it can cost more than this; needs both prices",
+        "stop inference before it can cost more than this many US dollars; needs both prices",
         _positive,
     ),
     Option(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -15,20 +15,29 @@ if TYPE_CHECKING:
     from pytest_shelleval.core.tasks import Task
     from pytest_shelleval.models.base import Message, Model, Reply, Request
     from pytest_shelleval.models.extract import Extraction
-    from pytest_shelleval.models.inference import InferenceSummary
+    from pytest_shelleval.models.inference import InferencePlan, InferenceSummary
+    from pytest_shelleval.models.money import Forecast
     from pytest_shelleval.models.prompt import PromptTemplate
+    from pytest_shelleval.terminal import Progress
 
 
 class _Named:
     """A model of the user's own under the name by which it was asked for."""
 
-    def __init__(self, name: str, model: Model) -> None:
+    def __init__(self, name: str, model: Model | None) -> None:
         self.name = name
         self.free = getattr(model, "free", False)
         self._model = model
 
+    @property
+    def warnings(self) -> list[str]:
+        """What the model warns of."""
+        found: list[str] = getattr(self._model, "warnings", [])
+        return found
+
     async def generate(self, request: Request) -> Reply | str:
         """Ask the model."""
+        assert self._model is not None, "only planned with"
         return await self._model.generate(request)
 
     async def aclose(self) -> None:
@@ -88,6 +97,9 @@ class Phase1:
             base_url=settings.base_url,
             api_key=settings.api_key,
             timeout=settings.request_timeout,
+            rpm=settings.rpm,
+            tpm=settings.tpm,
+            max_wait=settings.max_wait,
         )
 
     def _find(self, wanted: Sequence[Subject]) -> None:
@@ -103,31 +115,76 @@ class Phase1:
                 f"{len(store)} commands, of the models: {', '.join(store.models()) or 'none'}"
             )
 
+    def forecast(self, wanted: Sequence[Subject]) -> Forecast:
+        """What asking for *wanted* would take; asks nothing. Raises UserError for a wrong prompt."""
+        from pytest_shelleval.models.money import forecast
+
+        models = {name: self._stand_in(name) for name in self.run.settings.model}
+        return forecast(self._plan(wanted, models), self.run.settings.prices)
+
+    def _stand_in(self, name: str) -> Model:
+        """A model to plan with: a server's needs neither a key nor its client."""
+        from pytest_shelleval.models.registry import BUILT_IN
+
+        if name in BUILT_IN:
+            return self._model(name)
+        settings = self.run.settings
+        model: Model | None = self.config.hook.pytest_shelleval_model(name=name, settings=settings)
+        return _Named(name, model)
+
+    def _plan(self, wanted: Sequence[Subject], models: Mapping[str, Model]) -> InferencePlan:
+        from pytest_shelleval.models.inference import plan_inference
+
+        settings = self.run.settings
+        return plan_inference(
+            [(each.task, models[each.model or ""], each.sample) for each in wanted],
+            prompts=self._messages,
+            params=settings.params,
+            store=self.run.commands,
+            refresh=settings.refresh,
+        )
+
     def _ask(self, wanted: Sequence[Subject]) -> None:
-        from pytest_shelleval.models.inference import plan_inference, run_inference
+        from pytest_shelleval.models.inference import InferenceSummary, run_inference
         from pytest_shelleval.terminal import Progress
 
         settings, store = self.run.settings, self.run.commands
-        plan = plan_inference(
-            [(each.task, self.models[each.model or ""], each.sample) for each in wanted],
-            prompts=self._messages,
-            params={"temperature": settings.temperature, "max_tokens": settings.max_tokens},
-            store=store,
-            refresh=settings.refresh,
-        )
+        plan = self._plan(wanted, self.models)
         reporter = self.config.pluginmanager.getplugin("terminalreporter")
         progress = Progress(reporter, len(plan.jobs), ", ".join(self.models))
+        self.summary = InferenceSummary()
         try:
-            self.summary = run_inference(
+            if settings.inference == "batch":
+                plan = self._ask_by_batch(plan, progress)
+            run_inference(
                 plan,
                 store,
                 concurrency=settings.inference_concurrency,
                 on_record=lambda command: progress.step(failed=command.generated_command is None),
                 extract=self._extract,
+                prices=settings.prices,
+                max_cost=settings.max_cost,
+                summary=self.summary,
             )
         finally:
             progress.end()
             store.close()
+
+    def _ask_by_batch(self, plan: InferencePlan, progress: Progress) -> InferencePlan:
+        """Ask what can be asked through the Batch API. Returns what is left to ask directly."""
+        from pytest_shelleval.models.batch import run_batch
+
+        settings = self.run.settings
+        return run_batch(
+            plan,
+            self.run.commands,
+            summary=self.summary,
+            on_record=lambda command: progress.step(failed=command.generated_command is None),
+            on_wait=progress.say,
+            extract=self._extract,
+            prices=settings.prices,
+            max_cost=settings.max_cost,
+        )
 
     def _messages(self, task: Task) -> Sequence[Message]:
         messages = self.template.render(task)

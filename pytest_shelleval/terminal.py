@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_shelleval.explain import visible
+
 if TYPE_CHECKING:
     import pytest
 
     from pytest_shelleval.models.inference import InferenceSummary
+    from pytest_shelleval.models.money import Forecast
     from pytest_shelleval.options import Settings
 
 _BAR = 24
@@ -61,6 +64,14 @@ class Progress:
         if self._reporter is not None and self._reporter.isatty and self._done:
             self._reporter.write_line("")
 
+    def say(self, text: str) -> None:
+        """Show a line about the waiting: in place of the bar on a terminal, as a line elsewhere."""
+        reporter = self._reporter
+        if reporter is not None and reporter.isatty:
+            reporter.rewrite(f"shelleval inference: {text}"[:78], erase=True)
+        elif reporter is not None:
+            reporter.write_line(f"shelleval inference: {text}")
+
     def _text(self) -> str:
         seconds = time.monotonic() - self._started
         failed = f", {self._failed} without a command" if self._failed else ""
@@ -73,6 +84,12 @@ def inference_lines(done: InferenceSummary, settings: Settings) -> Iterator[str]
         f"inference: {done.asked} asked, {done.cached} cached, {done.failed} without a command, "
         f"{done.seconds:.1f} s"
     )
+    bought = [f"{count:,} {kind.removesuffix('_tokens')}" for kind, count in done.usage.items()]
+    if bought:
+        cost = "" if done.cost is None else f"; cost ${done.cost:,.4f}"
+        yield f"  tokens: {', '.join(bought)}{cost}"
+    for warning in done.warnings:
+        yield f"  warning: {visible(warning)}"
     if done.failed:
         yield (
             f"  {done.failed} of {done.asked} have no command (see error in "
@@ -80,6 +97,19 @@ def inference_lines(done: InferenceSummary, settings: Settings) -> Iterator[str]
         )
     elif settings.phase == "inference":
         yield f"commands: {settings.commands_file}"
+
+
+def forecast_lines(found: Forecast) -> Iterator[str]:
+    """What a run would ask, for ``--collect-only``."""
+    yield f"inference would make {found.requests:,} requests; {found.cached:,} are cached"
+    if found.requests:
+        likely = found.likely_output_tokens
+        yield (
+            f"  tokens: about {found.input_tokens:,} input, at most {found.output_tokens:,} output"
+            + ("" if likely is None else f", {likely:,} if replies are like those before")
+        )
+    if found.cost is not None:
+        yield f"  cost: at most ${found.cost:,.4f}"
 
 
 def relative(path: Path, here: Path) -> str:

@@ -213,6 +213,7 @@ async def infer(
     jobs = iter(plan.jobs)
 
     paused: list[InferencePaused] = []
+    ended = asyncio.Event()
 
     async def paid(job: Job) -> tuple[Command, ServerFault | None]:
         if budget is None or getattr(job.model, "free", False):
@@ -229,19 +230,25 @@ async def infer(
 
     async def work() -> None:
         for job in jobs:
-            if paused:
+            if paused or ended.is_set():
                 return
             try:
                 command, fault = await paid(job)
             except InferencePaused as stop:
                 paused.append(stop)
                 return
+            if ended.is_set() and fault is not None:
+                return  # of the faults that ended the phase enough are written down
             if not getattr(job.model, "free", False) or not store.holds(command):
                 store.append(command)
             summary.count(command)
             if on_record is not None:
                 on_record(command)
-            watches[id(job.model)].saw(fault)
+            try:
+                watches[id(job.model)].saw(fault)
+            except InferenceAborted:
+                ended.set()
+                raise
 
     workers = [asyncio.create_task(work()) for _ in range(min(max(1, concurrency), len(plan.jobs)))]
     try:

@@ -22,7 +22,7 @@ _UNLIMITED_OUTPUT = 4096
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """What a million tokens cost, in any currency."""
+    """What a million tokens cost, in US dollars."""
 
     input: float
     output: float

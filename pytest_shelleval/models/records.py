@@ -42,14 +42,15 @@ def record_of_reply(job: Job, reply: object, extract: Extract) -> Command:
         return error_record(
             job, error=f"the model replied with {type(reply).__name__}, not with a Reply"
         )
-    record = error_record(
-        job,
-        raw_response=reply.text,
-        reasoning=reply.reasoning,
-        finish_reason=reply.finish_reason,
-        usage=reply.usage,
-        attempts=reply.attempts,
-    )
+    record = error_record(job, attempts=reply.attempts)
+    fill_in(record, reply, extract)
+    return record
+
+
+def fill_in(record: Command, reply: Reply, extract: Extract) -> None:
+    """Write into *record* what *reply* says, and the command in it or why there is none."""
+    record.raw_response = reply.text
+    record.finish_reason, record.usage = reply.finish_reason, reply.usage
     if reply.sent_params is not None:
         record.extra = {**record.extra, "sent_params": reply.sent_params}
     if reply.command is not None:
@@ -61,7 +62,11 @@ def record_of_reply(job: Job, reply: object, extract: Extract) -> Command:
             found = Extraction(None, "none", f"extraction failed: {type(error).__name__}: {error}")
     record.reasoning = reply.reasoning or found.reasoning
     record.generated_command, record.error = verdict(found, reply.finish_reason)
-    return record
+
+
+def now() -> str:
+    """The time stamp of a record made now."""
+    return datetime.now(timezone.utc).isoformat(timespec="microseconds")
 
 
 def verdict(found: Extraction, finish_reason: str | None) -> tuple[str | None, str | None]:
@@ -82,7 +87,7 @@ def error_record(job: Job, *, error: str | None = None, **values: Any) -> Comman
     return Command(
         task_id=job.task.task_id,
         generated_command=None,
-        timestamp=datetime.now(timezone.utc).isoformat(timespec="microseconds"),
+        timestamp=now(),
         error=None if error is None else _one_line(error),
         model=job.model.name,
         sample=job.sample,

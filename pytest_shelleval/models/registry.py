@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pytest_shelleval.models.base import Model
 
+BUILT_IN = frozenset({"mock", "oracle", "noop"})
+"""Names of models that need no server."""
+
 
 def build_model(
     name: str,

@@ -7,7 +7,12 @@ from typing import Any
 
 import pytest
 
-from pytest_shelleval.core.errors import GenerationError, InferenceAborted, InferencePaused, UserError
+from pytest_shelleval.core.errors import (
+    GenerationError,
+    InferenceAborted,
+    InferencePaused,
+    UserError,
+)
 from pytest_shelleval.core.tasks import Task
 from pytest_shelleval.models.base import Message, Reply, Request, ServerFault
 from pytest_shelleval.models.chat import ChatModel
@@ -112,7 +117,9 @@ def test_a_spent_quota_is_not_asked_again(server: ChatServer) -> None:
 
 def test_a_wait_that_is_too_long_is_not_waited(server: ChatServer) -> None:
     server.then = error(429, "later", retry_after="3600")
-    with pytest.raises(InferencePaused, match="asks to wait 3600 s, longer than --shelleval-max-wait=300"):
+    with pytest.raises(
+        InferencePaused, match="asks to wait 3600 s, longer than --shelleval-max-wait=300"
+    ):
         ask(server.url)
     assert len(server.requests) == 1
 

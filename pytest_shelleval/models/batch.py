@@ -1,0 +1,316 @@
+"""Phase 1 through OpenAI's Batch API: half the price, an answer within a day."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import openai
+
+from pytest_shelleval.core.commands import Command, CommandStore
+from pytest_shelleval.core.errors import InferenceAborted, InferencePaused, UserError
+from pytest_shelleval.core.files import replace_file
+from pytest_shelleval.models.answers import Failure, read_reply, server_message
+from pytest_shelleval.models.chat import ChatModel
+from pytest_shelleval.models.extract import extract_command
+from pytest_shelleval.models.inference import InferencePlan, InferenceSummary, OnRecord
+from pytest_shelleval.models.money import Budget, Prices
+from pytest_shelleval.models.records import Extract, Job, error_record, fill_in, now
+
+_REQUESTS_PER_BATCH = 50_000
+_BYTES_PER_BATCH = 150_000_000
+_PATH: Literal["/v1/chat/completions"] = "/v1/chat/completions"
+_NONE_HERE = (404, 405, 501)
+_OVER = frozenset({"completed", "expired", "cancelled", "failed"})
+_DISCOUNT = 0.5
+_LONGEST_POLL = 60.0
+
+
+def state_file(store: CommandStore) -> Path:
+    """Where it is written what is under way: beside commands.jsonl."""
+    return store.path.with_name(store.path.name + ".batches.json")
+
+
+def run_batch(
+    plan: InferencePlan,
+    store: CommandStore,
+    *,
+    summary: InferenceSummary | None = None,
+    on_record: OnRecord | None = None,
+    on_wait: Callable[[str], None] = lambda _: None,
+    extract: Extract = extract_command,
+    prices: Prices | None = None,
+    max_cost: float | None = None,
+    poll: float = 5.0,
+) -> InferencePlan:
+    """Submit *plan*'s jobs for chat models in batches, wait, and keep the replies; blocks.
+
+    What is under way is written to :func:`state_file` before and after each step, with the records
+    to be, so that a process that was stopped goes on where it was: nothing is submitted twice, and
+    replies are kept also for jobs that *plan* no longer has. *on_wait* is told of the progress every
+    *poll* seconds (growing to a minute).
+
+    Returns the plan that is left to ask directly: the jobs of other models, and those of servers
+    that have no Batch API (with a warning in *summary*). Raises InferencePaused when the batches
+    might cost more than *max_cost*, at half of *prices*; InferenceAborted when the server refuses
+    them.
+    """
+    summary = InferenceSummary() if summary is None else summary
+    state = _State(state_file(store))
+    run = _Run(store, state, summary, on_record, on_wait, extract, prices, poll)
+    jobs = [job for job in plan.jobs if isinstance(job.model, ChatModel)]
+    left = [job for job in plan.jobs if not isinstance(job.model, ChatModel)]
+    models = {job.model.name: job.model for job in jobs if isinstance(job.model, ChatModel)}
+    if max_cost is not None and prices is not None:
+        _check_budget([job for job in jobs if _id(job) not in state.ids()], prices, max_cost)
+    begun = time.monotonic()
+    for model in models.values():
+        client = openai.OpenAI(api_key=model.api_key, base_url=model.base_url, max_retries=4)
+        with client:
+            run.adopt(client, model)
+            mine = [job for job in jobs if job.model is model and _id(job) not in state.ids()]
+            try:
+                run.submit(client, model, mine)
+            except _NoBatches as error:
+                summary.warnings.append(
+                    f"{model.name}: {model.base_url} has no Batch API ({error}); asked directly"
+                )
+                left += mine
+            run.collect(client, model)
+    summary.seconds += time.monotonic() - begun
+    return InferencePlan(jobs=left, cached=plan.cached)
+
+
+class _NoBatches(Exception):  # noqa: N818 - a state of the server
+    """The server has no Batch API."""
+
+
+class _State:
+    """What is under way, on disk. Each batch: where, its id, and the record of each request."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.batches: list[dict[str, Any]] = []
+        if path.exists():
+            try:
+                self.batches = json.loads(path.read_text(encoding="utf-8"))["batches"]
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise UserError(
+                    f"{path}: can't be read ({error}); it tells which batches are under way. Delete "
+                    "it to submit them anew, and pay for them again"
+                ) from error
+
+    def save(self) -> None:
+        if self.batches:
+            text = json.dumps({"version": 1, "batches": self.batches}, ensure_ascii=False)
+            replace_file(self.path, text)
+        else:
+            self.path.unlink(missing_ok=True)
+
+    def ids(self) -> set[str]:
+        return {ident for batch in self.batches for ident in batch["records"]}
+
+    def of(self, model: ChatModel) -> list[dict[str, Any]]:
+        place = [model.base_url, model.name]
+        return [batch for batch in self.batches if [batch["url"], batch["model"]] == place]
+
+
+class _Run:
+    """The steps of :func:`run_batch`."""
+
+    def __init__(
+        self,
+        store: CommandStore,
+        state: _State,
+        summary: InferenceSummary,
+        on_record: OnRecord | None,
+        on_wait: Callable[[str], None],
+        extract: Extract,
+        prices: Prices | None,
+        poll: float,
+    ) -> None:
+        self.store, self.state, self.summary = store, state, summary
+        self.on_record, self.on_wait, self.extract = on_record, on_wait, extract
+        self.prices, self.poll = prices, poll
+
+    def adopt(self, client: openai.OpenAI, model: ChatModel) -> None:
+        """Find out what became of batches whose submission was cut short."""
+        for batch in [each for each in self.state.of(model) if each["id"] is None]:
+            try:
+                found = [
+                    each.id
+                    for each in client.batches.list(limit=100)
+                    if _token(each) == batch["token"]
+                ]
+            except openai.OpenAIError as error:
+                raise InferenceAborted(
+                    f"an earlier run was stopped while it submitted a batch, and {model.base_url} does "
+                    f"not list its batches ({_said(error)}): look there; if there is none, delete "
+                    f"{self.state.path} to submit it again"
+                ) from error
+            if found:
+                batch["id"] = found[0]
+            else:
+                self.state.batches.remove(batch)
+            self.state.save()
+
+    def submit(self, client: openai.OpenAI, model: ChatModel, jobs: Sequence[Job]) -> None:
+        """Submit *jobs*. Raises _NoBatches, before anything was submitted."""
+        for chunk, lines in _chunks(model, jobs):
+            token = hashlib.sha256(b"".join(lines) + str(time.time_ns()).encode()).hexdigest()[:32]
+            batch = {
+                "url": model.base_url,
+                "model": model.name,
+                "token": token,
+                "id": None,
+                "records": {_id(job): error_record(job).to_record() for job in chunk},
+            }
+            try:
+                name = f"shelleval-{token}.jsonl"
+                upload = client.files.create(file=(name, b"".join(lines)), purpose="batch")
+                self.state.batches.append(batch)
+                self.state.save()  # from here on the batch may be there, whatever happens to us
+                made = client.batches.create(
+                    input_file_id=upload.id,
+                    endpoint=_PATH,
+                    completion_window="24h",
+                    metadata={"shelleval": token},
+                )
+            except openai.APIStatusError as error:
+                if batch in self.state.batches:
+                    self.state.batches.remove(batch)  # it said no, so there is none
+                    self.state.save()
+                if error.status_code in _NONE_HERE:
+                    raise _NoBatches(f"status {error.status_code}") from error
+                raise InferenceAborted(
+                    f"{model.base_url} refused the batch: {_said(error)}"
+                ) from error
+            except openai.OpenAIError as error:
+                raise InferenceAborted(
+                    f"can't submit the batch to {model.base_url}: {_said(error)}"
+                ) from error
+            batch["id"] = made.id
+            self.state.save()
+
+    def collect(self, client: openai.OpenAI, model: ChatModel) -> None:
+        """Wait for the batches of *model*, and keep their replies."""
+        for batch in self.state.of(model):
+            try:
+                over = self._wait(client, batch)
+                files = [over.output_file_id, over.error_file_id]
+                for ident in filter(None, files):
+                    self._keep(client.files.content(ident).content, batch, model)
+            except openai.OpenAIError as error:
+                raise InferenceAborted(
+                    f"batch {batch['id']} at {model.base_url}: {_said(error)}; run the same call "
+                    "again to go on waiting"
+                ) from error
+            self.state.batches.remove(batch)
+            self.state.save()
+            if over.status == "failed":
+                faults = over.errors.data if over.errors is not None else None
+                said = "; ".join(fault.message or "" for fault in faults or [])
+                raise InferenceAborted(
+                    f"batch {batch['id']} has failed: {said or 'no reason given'}"
+                )
+            if batch["records"]:
+                self.summary.warnings.append(
+                    f"batch {batch['id']} is {over.status}; {len(batch['records'])} of its requests "
+                    "have no answer: run the same call again to ask them"
+                )
+
+    def _wait(self, client: openai.OpenAI, batch: Mapping[str, Any]) -> Any:
+        pause = self.poll
+        while True:
+            found = client.batches.retrieve(batch["id"])
+            if found.status in _OVER:
+                return found
+            counts = found.request_counts
+            done = f"{counts.completed + counts.failed}/{counts.total}" if counts else "0"
+            self.on_wait(f"batch {batch['id']} {found.status}, {done} (Ctrl-C, and go on later)")
+            time.sleep(pause)
+            pause = min(pause * 1.5, max(self.poll, _LONGEST_POLL))
+
+    def _keep(self, content: bytes, batch: dict[str, Any], model: ChatModel) -> None:
+        """Write the record of each line of an output or error file."""
+        for line in content.splitlines():
+            try:
+                answer = json.loads(line)
+                record = batch["records"].pop(answer["custom_id"], None)
+            except (ValueError, KeyError, TypeError):
+                continue  # the request that it answers is left over, and asked again
+            if record is None:
+                continue
+            command = Command.from_record({**record, "timestamp": now()})
+            response = answer.get("response") or {}
+            status, body = response.get("status_code", 200), response.get("body")
+            try:
+                if answer.get("error") or status != 200:
+                    said, _ = server_message(answer.get("error") or body)
+                    raise Failure(f"{model.base_url} answered {status} in the batch: {said}")
+                reply = read_reply(json.dumps(body).encode(), "", model.base_url)
+            except Failure as failure:
+                command.error = failure.reason
+            else:
+                fill_in(command, reply, self.extract)
+            self.store.append(command)
+            self.summary.count(command)
+            if self.prices is not None and command.usage:
+                bought = _DISCOUNT * self.prices.cost(command.usage)
+                self.summary.cost = (self.summary.cost or 0.0) + bought
+            if self.on_record is not None:
+                self.on_record(command)
+
+
+def _check_budget(jobs: Sequence[Job], prices: Prices, max_cost: float) -> None:
+    budget = Budget(prices, max_cost)
+    most = _DISCOUNT * sum(budget.estimate(job.messages, job.params) for job in jobs)
+    if most > max_cost:
+        raise InferencePaused(
+            f"the batch of {len(jobs)} requests may cost {most:.4f}, more than --shelleval-max-cost="
+            f"{max_cost:g}; raise it, or lower --shelleval-max-tokens; nothing was submitted"
+        )
+
+
+def _chunks(model: ChatModel, jobs: Sequence[Job]) -> Iterator[tuple[list[Job], list[bytes]]]:
+    """Jobs and their lines, as many as a batch may have."""
+    chunk: list[Job] = []
+    lines: list[bytes] = []
+    size = 0
+    for job in jobs:
+        request = {
+            "custom_id": _id(job),
+            "method": "POST",
+            "url": _PATH,
+            "body": model.body(job.request),
+        }
+        line = json.dumps(request).encode() + b"\n"
+        if chunk and (len(chunk) >= _REQUESTS_PER_BATCH or size + len(line) > _BYTES_PER_BATCH):
+            yield chunk, lines
+            chunk, lines, size = [], [], 0
+        chunk.append(job)
+        lines.append(line)
+        size += len(line)
+    if chunk:
+        yield chunk, lines
+
+
+def _id(job: Job) -> str:
+    """The same for the same request, in every run."""
+    key = [job.task.task_id, job.model.name, job.sample, job.prompt_hash, dict(job.params)]
+    return hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:40]
+
+
+def _token(batch: Any) -> str | None:
+    metadata = getattr(batch, "metadata", None)
+    return metadata.get("shelleval") if isinstance(metadata, dict) else None
+
+
+def _said(error: openai.OpenAIError) -> str:
+    if isinstance(error, openai.APIStatusError):
+        return f"{error.status_code} {server_message(error.body)[0]}".strip()
+    return " ".join(str(error).split())[:300]
