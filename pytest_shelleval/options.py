@@ -520,6 +520,7 @@ def resolve(
     )
     for name in ("prompt", "system_prompt", "rootfs", "baseline"):
         values[name] = directory / values[name] if values[name] else None
+    _check_together(values)
     return Settings(**values, given=frozenset(given))
 
 

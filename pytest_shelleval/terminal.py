@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_shelleval.explain import visible
+from pytest_shelleval.report.words import visible
 
 if TYPE_CHECKING:
     import pytest

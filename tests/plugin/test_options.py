@@ -103,6 +103,10 @@ def test_values_are_read(name: str, text: str, value: object) -> None:
         ("memory", "lots", "a size is expected"),
         ("command_timeout", "0", "seconds, more than 0"),
         ("fail_under", "80", "a fraction from 0 to 1"),
+        ("extra_body", "top_p=1", "a JSON object is expected"),
+        ("extra_body", '{"model": "x"}', "model can't be set there"),
+        ("price_input", "-1", "a number of at least 0 is expected"),
+        ("max_cost", "0", "a number more than 0 is expected"),
         ("phase", "three", "one of inference, execution, both"),
         ("output_dir", "", "a value is expected"),
     ],
@@ -130,3 +134,27 @@ def test_the_key_is_read_from_its_own_variable_and_is_nowhere_public() -> None:
 
 def test_the_base_url_falls_back_to_the_clients_variable() -> None:
     assert settle(environment={"OPENAI_BASE_URL": "http://x"}).base_url == "http://x"
+
+
+def test_what_is_asked_of_the_model() -> None:
+    flags = {
+        "shelleval_temperature": "none",
+        "shelleval_extra_body": '{"top_k": 3, "max_tokens": null}',
+        "shelleval_structured": True,
+    }
+    assert settle(flags).params == {
+        "temperature": None,
+        "max_tokens": None,
+        "top_k": 3,
+        "structured": True,
+    }
+    assert settle().params == {"temperature": 0.6, "max_tokens": 2000}
+
+
+def test_prices_go_together() -> None:
+    both = {"shelleval_price_input": "1", "shelleval_price_output": "0"}
+    assert settle(both).prices is not None
+    assert settle().prices is None
+    for flags in ({"shelleval_price_input": "1"}, {"shelleval_max_cost": "1"}):
+        with pytest.raises(UserError, match="go together"):
+            settle(flags)

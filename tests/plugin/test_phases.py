@@ -209,3 +209,67 @@ def test_a_reply_without_a_command_is_the_models_failure(
     assert evaluation.statuses()["copy"] == "failed"
     assert "no command: " in done.stdout.str()
     evaluation.run("--shelleval-phase=execution", *mode).assert_outcomes(passed=2, failed=1)
+
+
+def test_collect_only_says_what_a_run_would_cost(evaluation: Evaluation) -> None:
+    args = ("--shelleval-price-input=2", "--shelleval-price-output=8", "--shelleval-max-tokens=100")
+    # neither a key nor a server is needed to reckon
+    done = evaluation.run("--shelleval-model=some-model", "--collect-only", *args)
+    assert done.ret == 0
+    done.stdout.fnmatch_lines(
+        [
+            "inference would make 3 requests; 0 are cached",
+            "  tokens: about * input, at most 300 output",
+            "  cost: at most $0.00*",
+        ]
+    )
+    evaluation.pytester.makeconftest(MODEL)
+    evaluation.run("--shelleval-model=counting", "-k", "copy", "--shelleval-phase=inference")
+    done = evaluation.run("--shelleval-model=counting", "--collect-only", "-q")
+    done.stdout.fnmatch_lines(["inference would make 2 requests; 1 are cached"])
+
+
+SPENDING = """
+from pytest_shelleval.models.base import Reply
+
+class Spending:
+    name = "spending"
+    warnings = ["it likes to spend"]
+
+    async def generate(self, request):
+        return Reply(request.task.gold_command, usage={"input_tokens": 100, "output_tokens": 50})
+
+def pytest_shelleval_model(name, settings):
+    return Spending()
+"""
+
+
+def test_what_was_spent_is_shown_and_in_the_summary(
+    evaluation: Evaluation, mode: tuple[str, ...]
+) -> None:
+    evaluation.pytester.makeconftest(SPENDING)
+    args = ("--shelleval-price-input=2", "--shelleval-price-output=8", *mode)
+    done = evaluation.run("--shelleval-model=spending", *args)
+    done.assert_outcomes(passed=3)
+    done.stdout.fnmatch_lines(
+        [
+            "  tokens: 300 input, 150 output; cost $0.0018",
+            "  warning: spending: it likes to spend",
+        ]
+    )
+    assert evaluation.summary()["cost"] == 0.0018
+
+
+def test_a_spent_budget_ends_the_run_and_keeps_what_was_bought(
+    evaluation: Evaluation, mode: tuple[str, ...]
+) -> None:
+    evaluation.pytester.makeconftest(SPENDING)
+    args = ("--shelleval-price-input=2", "--shelleval-price-output=8", "--shelleval-max-tokens=50")
+    args = ("--shelleval-model=spending", "--shelleval-inference-concurrency=1", *args, *mode)
+    done = evaluation.run(*args, "--shelleval-max-cost=0.0015")
+    assert done.ret == 4
+    assert "the budget is spent" in done.stderr.str() + done.stdout.str()
+    assert 1 <= len(evaluation.lines("commands.jsonl")) <= 2
+    assert not (evaluation.output / "results.jsonl").exists()
+    evaluation.run(*args).assert_outcomes(passed=3)
+    assert len(evaluation.lines("commands.jsonl")) == 3
