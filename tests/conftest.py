@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import os
 
+import hypothesis
 import pytest
+
+# no test fails because the machine is busy
+hypothesis.settings.register_profile(
+    "suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("suite")
 
 pytest_plugins = ["pytester"]
 
