@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import tarfile
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,12 +39,14 @@ LIMITS = Limits(memory=300 << 20, disk=32 << 20, processes=64)
 
 
 @pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def image() -> Iterator[Path]:
     """A small system made of the host's own files."""
     if unavailable():
         pytest.skip(unavailable())
-    # where an ordinary user may look
-    root = tmp_path_factory.mktemp("image") / "root"
+    # where an ordinary user may look: pytest's own folders are closed under xdist
+    folder_of_all = Path(tempfile.mkdtemp(prefix="image-"))
+    folder_of_all.chmod(0o755)
+    root = folder_of_all / "root"
     for folder in ("usr/bin", "etc", "tmp", "var", "opt"):
         (root / folder).mkdir(parents=True)
     (root / "bin").symlink_to("usr/bin")
@@ -62,10 +65,8 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/bash\nkeeper:x:7:7::/:/bin/sh\n")
     (root / "etc/image").write_text("this one\n")
     (root / "opt/kept").write_text("kept\n")
-    for parent in root.parents[:3]:
-        if parent != Path("/tmp"):
-            parent.chmod(parent.stat().st_mode | 0o55)
-    return root
+    yield root
+    shutil.rmtree(folder_of_all)
 
 
 @pytest.fixture(scope="module")
@@ -82,26 +83,32 @@ def user(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder where an ordinary user may look: pytest's own are closed under xdist."""
+    folder = Path(tempfile.mkdtemp(prefix="rootfs-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
 @pytest.fixture(params=["folder", "tar"])
 def inside(
     request: pytest.FixtureRequest,
     user: str,
     image: Path,
     tar: Path,
-    tmp_path: Path,
+    open_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Any]:
-    cache = tmp_path / "cache"
+    cache = open_folder / "cache"
     cache.mkdir()
     path = tar if request.param == "tar" else image
     if user == "ordinary":
         if os.geteuid() == 0:
-            for parent in (cache, *cache.parents[:3]):
-                if parent != Path("/tmp"):
-                    parent.chmod(parent.stat().st_mode | 0o55)
             os.chown(cache, ORDINARY, ORDINARY)
             if path == image:  # what is to be written to has to be the user's own
-                path = tmp_path / "root"
+                path = open_folder / "root"
                 subprocess.run(["cp", "-a", image, path], check=True)
                 subprocess.run(["chown", "-R", f"{ORDINARY}:{ORDINARY}", path], check=True)
         made = make_provider(user, LIMITS, rootfs=str(path), cache=str(cache))
