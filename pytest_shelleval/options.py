@@ -112,12 +112,9 @@ def _bytes(text: str) -> int:
 
 
 def _limit(text: str) -> str:
-    try:
-        rate = float(text.removeprefix("lower:"))
-    except ValueError:
-        rate = -1.0
-    if not 0 <= rate <= 1:
-        raise ValueError("a fraction from 0 to 1 is expected, such as 0.8 or lower:0.8")
+    from pytest_shelleval.report.gates import parse_limit
+
+    parse_limit(text)
     return text
 
 

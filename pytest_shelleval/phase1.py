@@ -103,12 +103,8 @@ class Phase1:
         )
 
     def _find(self, wanted: Sequence[Subject]) -> None:
+        self.run.check_commands_file()
         store, file = self.run.commands, self.run.settings.commands_file
-        if not file.is_file():
-            raise UserError(
-                f"{file}: no such file; run --shelleval-phase=inference first, or name the file "
-                "with --shelleval-commands-file"
-            )
         if not any(store.for_execution(each.task, each.model, each.sample) for each in wanted):
             raise UserError(
                 f"{file} has no command for any of the {len(wanted)} selected tasks; it holds "

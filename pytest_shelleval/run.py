@@ -63,13 +63,18 @@ class Run:
         """A folder of this run that its processes share, where the kind of sandbox needs one."""
         self.without_dataset = not self.sources
         if self.without_dataset:
+            self.check_commands_file()
             file = settings.commands_file
-            if not file.is_file():
-                raise UserError(
-                    f"{file}: no such file; run --shelleval-phase=inference first, or name the file "
-                    "with --shelleval-commands-file"
-                )
             self.sources = [Source(file.name, file, _nodeid(file, rootdir))]
+
+    def check_commands_file(self) -> None:
+        """See that there are commands to execute. Raises UserError."""
+        file = self.settings.commands_file
+        if not file.is_file():
+            raise UserError(
+                f"{file}: no such file; run --shelleval-phase=inference first, or name the file "
+                "with --shelleval-commands-file"
+            )
 
     @property
     def wish(self) -> Wish:

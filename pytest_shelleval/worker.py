@@ -76,9 +76,9 @@ def _add_properties(item: TaskItem, report: pytest.TestReport) -> None:
     item.user_properties.extend(given)
     report.user_properties = list(item.user_properties)
     if result.command_output and report.passed:  # a failure's text shows it already
-        report.sections.append(
-            ("Captured stdout of the command", _printable(result.command_output))
-        )
+        from pytest_shelleval.report.words import visible
+
+        report.sections.append(("Captured stdout of the command", visible(result.command_output)))
 
 
 def result_on(report: pytest.TestReport) -> dict[str, Any] | None:
@@ -88,9 +88,3 @@ def result_on(report: pytest.TestReport) -> dict[str, Any] | None:
         return None
     record: dict[str, Any] = json.loads(text)
     return record
-
-
-def _printable(text: str) -> str:
-    from pytest_shelleval.report.words import visible
-
-    return visible(text)
