@@ -59,6 +59,19 @@ function rest(record) {
   return el("details", { class: "part" }, el("summary", {}, "Record"), el("dl", { class: "settings" }, rows));
 }
 
+const quoted = (word) => /^[\w@%+=:,.\/-]+$/.test(word) ? word : "'" + word.replaceAll("'", `'"'"'`) + "'";
+
+// the item's name, as pytest and shelleval reproduce know it
+function nameOf(row) {
+  const parts = [several.model ? nameAt("model", row) : null, several.sample ? COLUMN.sample[row] : null].filter((each) => each !== null);
+  return COLUMN.id[row] + (parts.length ? "[" + parts.join("-").replaceAll("::", ":") + "]" : "");
+}
+
+function reproduction(record, row) {
+  if (!record.generated_command || STATUS[COLUMN.status[row]] === "passed") return null;
+  return part("Reproduce", "opens the sandbox after setup and command", text(`shelleval reproduce ${DATA.results} ${quoted(nameOf(row))}`, "shell"));
+}
+
 function outcome(record) {
   return [
     record.error ? part("Error", record.error_kind ?? "inference", text(record.error, "bad")) : null,
@@ -91,7 +104,7 @@ function body(row, record, before) {
   const now = el("div", { class: "side" }, before ? el("h3", { class: "run" }, "This run ", badge(COLUMN.status[row])) : null, outcome(record), trajectory(record), rest(record));
   const then = before ? el("div", { class: "side" }, el("h3", { class: "run" }, "Baseline ", badge(statusOf(before))), outcome(before), trajectory(before), rest(before)) : null;
   return el("div", { class: "body" },
-    part("Task", null, el("p", { class: "task" }, shown(record.task ?? ""))), setup, condition,
+    part("Task", null, el("p", { class: "task" }, shown(record.task ?? ""))), setup, condition, reproduction(record, row),
     el("div", { class: then ? "sides" : "" }, then, now));
 }
 
@@ -158,7 +171,9 @@ function route() {
 
 function step(by) {
   const to = view[view.indexOf(open) + by];
-  if (to !== undefined && view.includes(open)) location.replace(hash(to));
+  if (to === undefined || !view.includes(open)) return;
+  history.replaceState(null, "", hash(to)); // not location: its event comes late, and a quick second key would be lost
+  show(to);
 }
 
 dialog.addEventListener("close", () => {
