@@ -10,7 +10,6 @@ where one can be made. A Docker image is named by SHELLEVAL_BENCHMARK_IMAGE.
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
 import shlex
@@ -20,9 +19,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
+
+from processor import processor_clock
 
 from pytest_shelleval.sandboxes.local.provider import LocalProvider, LocalSandbox
 
@@ -30,35 +30,6 @@ SETUP, COMMAND, CHECK = "mkdir -p d; echo hi > d/f", "cp d/f d/g", "test -f d/g"
 # Plain bash gets what a sandbox's shells have: reading a locale is a part of its start.
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin", "LANG": "C.UTF-8"}
 HOT_PAUSE = 0.05
-
-
-@contextlib.contextmanager
-def processor_clock() -> Iterator[Callable[[], float]]:
-    """Processor seconds of this process and all that it starts, also of what others reap."""
-    for root, usage, unit in (
-        ("/sys/fs/cgroup/cpuacct", "cpuacct.usage", 1e9),
-        ("/sys/fs/cgroup", "cpu.stat", 1e6),
-    ):
-        group = Path(root) / f"benchmark-{os.getpid()}"
-        try:
-            group.mkdir()
-            (group / "cgroup.procs").write_text(str(os.getpid()))
-        except OSError:
-            continue
-        file = group / usage
-
-        def read(file: Path = file, unit: float = unit) -> float:
-            words = file.read_text().split()
-            return int(words[0] if len(words) == 1 else words[1]) / unit
-
-        try:
-            yield read
-        finally:
-            Path(root, "cgroup.procs").write_text(str(os.getpid()))
-            with contextlib.suppress(OSError):
-                group.rmdir()
-        return
-    yield lambda: float("nan")
 
 
 def shells() -> None:
@@ -117,7 +88,8 @@ def hot(provider: LocalProvider) -> float:
 
 
 def worker(lives: int, ready: Any, go: Any) -> None:
-    provider = LocalProvider()
+    # One after another: made ahead, a single worker's sandboxes keep more than one core busy.
+    provider = LocalProvider(pool_size=0)
     life(provider)
     ready.release()
     go.wait()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pytest_shelleval.core.errors import SandboxError, SandboxUnavailable
 from pytest_shelleval.core.sandbox import SandboxProvider
@@ -38,6 +39,18 @@ class Wish:
     state_directory: Path | None = None
     """Where these processes tell each other of permits, of sandboxes to be stopped, and keep what
     setups left."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What of this may decide a verdict, as JSON values."""
+        known: dict[str, Any] = {"kind": self.kind, "limits": asdict(self.limits)}
+        if self.kind in ("docker", "sos"):
+            known["image"] = self.image
+        else:
+            known["rootfs"] = None if self.rootfs is None else str(self.rootfs)
+        if self.kind == "docker":
+            known["network"] = self.network
+        return known
 
 
 def check(wish: Wish) -> str:

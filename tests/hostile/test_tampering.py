@@ -81,6 +81,8 @@ def test_replaced_tools(sandbox: Any, command: str, condition: str, named: str) 
     if result.command_success:
         assert any(named in path for path in result.tampered), result.tampered
         reason = "the command replaced programs that the condition may use: "
+        if result.broke:  # so that not even bash runs
+            reason = "the command broke its sandbox: "
         assert result.failure_reason().startswith(reason)
 
 

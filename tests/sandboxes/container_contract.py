@@ -95,7 +95,8 @@ def test_background_processes_are_left_running(box: Sandbox, run: Any) -> None:
     assert result.output == "started\n"
     assert result.duration < 20
     assert fresh(box, "kill -0 $(cat /tmp/pid)").exit_code == 0
-    assert run(box, "echo a > >(cat)").output == "a\n"
+    # bash does not wait for it, and on a busy machine it may come too late
+    assert "a\n" in [run(box, "echo a > >(cat)").output for _ in range(5)]
 
 
 @RUNS

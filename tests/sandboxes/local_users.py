@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -68,10 +69,20 @@ class RemoteSandbox:
 class RemoteProvider:
     """A LocalProvider in a process of another user's."""
 
-    def __init__(self, limits: Limits, interpreter: str, rootfs: str = "", cache: str = "") -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        interpreter: str,
+        rootfs: str = "",
+        cache: str = "",
+        files: Path | None = None,
+    ) -> None:
         self.facts: dict[str, Any] = {}
+        arguments = [interpreter, driver.__file__, json.dumps(dataclasses.asdict(limits)), rootfs]
+        if files is not None:
+            arguments = _granting_ids(files, arguments)
         self._process = subprocess.Popen(
-            [interpreter, driver.__file__, json.dumps(dataclasses.asdict(limits)), rootfs],
+            arguments,
             env={
                 "PYTHONPATH": ROOT,
                 "PYTHONDONTWRITEBYTECODE": "1",
@@ -81,9 +92,9 @@ class RemoteProvider:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            user=ORDINARY,
-            group=ORDINARY,
-            extra_groups=[],
+            user=None if files is not None else ORDINARY,
+            group=None if files is not None else ORDINARY,
+            extra_groups=None if files is not None else [],
         )
 
     def ask(self, operation: str, **fields: Any) -> dict[str, Any]:
@@ -104,6 +115,21 @@ class RemoteProvider:
         if self._process.poll() is None:
             self.ask("stop")
             self._process.communicate(timeout=20)
+
+
+def _granting_ids(folder: Path, arguments: list[str]) -> list[str]:
+    """Run *arguments* as an ordinary user to whom a range of ids is granted, in its eyes alone."""
+    for tool in ("newuidmap", "newgidmap", "unshare", "setpriv"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"no {tool} here")
+    script = "set -e; mount --make-rprivate /"
+    for name in ("subuid", "subgid"):
+        if not Path("/etc", name).exists():
+            pytest.skip(f"no /etc/{name} here")
+        (folder / name).write_text(f"{ORDINARY}:1000000:65536\n")
+        script += f"; mount --bind {folder / name} /etc/{name}"
+    script += f'; exec setpriv --reuid={ORDINARY} --regid={ORDINARY} --clear-groups "$@"'
+    return ["unshare", "--mount", "sh", "-c", script, "sh", *arguments]
 
 
 @functools.cache
@@ -135,7 +161,7 @@ def unavailable() -> str:
     return "" if report.ok else report.message
 
 
-def make_provider(user: str, limits: Limits, **options: str) -> LocalProvider | RemoteProvider:
+def make_provider(user: str, limits: Limits, **options: Any) -> LocalProvider | RemoteProvider:
     if unavailable():
         pytest.skip(unavailable())
     if user == "self":

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
+from local_users import make_provider
+
+from pytest_shelleval.core.commands import Command
+from pytest_shelleval.core.errors import SandboxUnavailable
+from pytest_shelleval.core.execution import Execution, ExecutionPolicy
+from pytest_shelleval.core.tasks import Task
+from pytest_shelleval.sandboxes.base import Limits
 
 
 def run(sandbox: Any, text: str) -> tuple[int, str]:
@@ -67,6 +75,74 @@ def test_other_users(sandbox: Any, many_ids: bool) -> None:
     need(sandbox, "useradd", "su")
     text = "useradd -m bob && su - bob -c 'id -un; touch mine; stat -c %U mine' && chown bob:bob /srv && stat -c %U /srv"
     assert run(sandbox, text) == (0, "bob\nbob\nbob\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "chmod 700 /usr/bin/cut && stat -c %a /usr/bin/cut && cut --version",
+        "cd /usr/bin && chown root:root env && stat -c %U:%G env",
+        "echo '# end' >>/usr/bin/env && tail -c 6 /usr/bin/env",
+        "mv /usr/bin/cut /usr/bin/cutter && echo a:b | cutter -d: -f2",
+        "touch -d 2001-02-03 /usr/bin/env && date -r /usr/bin/env +%Y && env true",
+        "truncate -s 3 /usr/bin/env && stat -c %s /usr/bin/env",
+        "f=$(ls /usr/share/doc/*/copyright | head -1); rm $f && ! ls $f",
+        "cp -a /usr/bin/env ~/e && stat -c %U:%G ~/e && ./e true",
+        "tar cf a.tar -C /usr/bin env cut && tar xpf a.tar && stat -c %U cut env",
+    ],
+)
+def test_programs_of_the_system_can_be_changed(sandbox: Any, text: str) -> None:
+    code, output = run(sandbox, text)
+    assert code == 0, output
+
+
+def test_what_one_id_can_not_do_is_told_from_what_fails(sandbox: Any, many_ids: bool) -> None:
+    need(sandbox, "setpriv")
+    for text in (
+        "touch f; chown daemon f && stat -c %U f",
+        "chgrp adm ~ && stat -c %G ~",
+        "setpriv --reuid 1 --clear-groups id -un",
+        "python3 -c 'import os; os.setresgid(4, 4, 4)'",
+        "cd ~; chown -R daemon:adm . && :",
+    ):
+        for made in (
+            sandbox.exec(text, timeout=20),
+            sandbox.exec_session(f"({text})", timeout=20),
+        ):
+            assert (made.exit_code == 0) == many_ids, text
+            assert made.lacks == (None if many_ids else "ids"), text
+    for text in ("false", "chown root: f", "su -c true", "chmod 1777 f", "python3 -c 1 >g"):
+        assert sandbox.exec(text, timeout=20).lacks is None
+
+
+def test_a_failure_for_want_of_ids_is_an_error(provider: Any, many_ids: bool) -> None:
+    row = {"task": "t", "setup_commands": ["touch f"], "success_condition": "stat -c %U f | grep n"}
+    task = Task(task_id="t", **row)  # type: ignore[arg-type]
+    for text, passes in (("chown daemon f", many_ids), ("true", False)):
+        command = Command(task_id="t", generated_command=text, timestamp="", **row)  # type: ignore[arg-type]
+        execution = Execution(task, command, provider, ExecutionPolicy())
+        if passes or text == "true":
+            assert execution.run().status == ("passed" if passes else "failed")
+        else:
+            with pytest.raises(SandboxUnavailable, match="install uidmap"):
+                execution.run()
+            assert (execution.result.status, execution.result.attempt) == ("error", 1)
+            assert execution.result.error_kind == "sandbox"
+        execution.release()
+
+
+def test_subordinate_ids(tmp_path: Path) -> None:
+    made = make_provider("subordinate", Limits(), files=tmp_path)
+    sandbox = made.acquire()
+    need(sandbox, "useradd", "su")
+    assert made.facts["ids"] == "subuid"
+    text = (
+        "useradd -m bob && su - bob -c 'touch mine; stat -c %U mine' && chown bob:daemon /srv && "
+        "stat -c %U:%G /srv && chmod 700 /usr/bin/env && mv /usr/bin/cut /usr/bin/cutter && echo well"
+    )
+    assert run(sandbox, text) == (0, "bob\nbob:daemon\nwell\n")
+    assert sandbox.exec("chown bob /srv", timeout=20).lacks is None
+    made.close()
 
 
 def test_crontab(sandbox: Any, many_ids: bool) -> None:

@@ -147,6 +147,18 @@ def test_shows_the_image_alone(inside: Any, image: Path, user: str) -> None:
     assert inside.exec("[ -e /opt/new ] && [ ! -e /bin/ls ]", timeout=20).exit_code == 0
 
 
+def test_effects_on_an_image(inside: Any) -> None:
+    inside.exec("echo set > /opt/setup", timeout=20)
+    inside.mark()
+    text = "echo more >> /etc/image; rm /opt/kept; echo new > new; printf x > /bin/rm"
+    assert inside.exec_session(text, timeout=20).exit_code == 0
+    effects = inside.effects()
+    listed = {kind: [each["path"] for each in effects[kind]] for kind in ("created", "changed")}
+    assert listed == {"created": ["/home/shellm/new"], "changed": ["/etc/image", "/usr/bin/rm"]}
+    assert [each["path"] for each in effects["deleted"]] == ["/opt/kept"]
+    assert effects["tampered"] == ["/usr/bin/rm"]
+
+
 def test_owners_of_the_image(image: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("owners can be given by root alone")

@@ -21,8 +21,11 @@ from servers import ScriptedSos, serving
 pytest.importorskip("starlette", reason="pip install 'pytest-shelleval[serve]'")
 pytest.importorskip("uvicorn", reason="pip install 'pytest-shelleval[serve]'")
 
+from pytest_shelleval.core.commands import Command
 from pytest_shelleval.core.errors import SandboxError, SandboxUnavailable
+from pytest_shelleval.core.execution import Execution, ExecutionPolicy
 from pytest_shelleval.core.sandbox import Sandbox
+from pytest_shelleval.core.tasks import Task
 from pytest_shelleval.sandboxes.base import Limits
 from pytest_shelleval.sandboxes.local.probe import probe as probe_local
 from pytest_shelleval.sandboxes.local.provider import LocalProvider
@@ -118,6 +121,21 @@ def test_trouble_of_an_exec_is_no_verdict(scripted: ScriptedSos, order: Any) -> 
         fresh(sandbox, "true")
     sandbox.close()
     assert fresh(provider.acquire(), "echo next").output == "next\n"
+    provider.close()
+    assert scripted.sandboxes == {}
+
+
+@pytest.mark.parametrize("text", ["rm -f /bin/bash", "rm -rf /usr/bin; exit 127"])
+def test_a_command_that_breaks_its_sandbox_has_failed(scripted: ScriptedSos, text: str) -> None:
+    provider = client(scripted.url)
+    row = {"task_id": "t", "task": "x", "success_condition": "test -e never"}
+    task = Task(setup_commands=(), **row)
+    command = Command(setup_commands=[], generated_command=text, timestamp="", **row)
+    execution = Execution(task, command, provider, ExecutionPolicy())
+    result = execution.run()
+    assert (result.status, result.error_kind, result.attempt) == ("failed", None, 2)
+    assert result.failure_reason().startswith("the command broke its sandbox: ")
+    execution.release()
     provider.close()
     assert scripted.sandboxes == {}
 

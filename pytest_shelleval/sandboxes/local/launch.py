@@ -73,12 +73,16 @@ class Zygote:
             self.close()
             raise ZygoteRefused(self.facts)
 
-    def request(self) -> socket.socket:
-        """Ask for a sandbox: its control socket, not waited for."""
+    def request(self, with_shell: bool = False) -> socket.socket:
+        """Ask for a sandbox: its control socket, not waited for.
+
+        *with_shell* has a fresh shell started in it ahead of the first text.
+        """
+        kind = protocol.WITH_SHELL if with_shell else protocol.PLAIN
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             with theirs:
-                socket.send_fds(self._socket, [b"n"], [theirs.fileno()])
+                socket.send_fds(self._socket, [kind], [theirs.fileno()])
         except OSError:
             ours.close()
             raise

@@ -36,12 +36,16 @@ _PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
 _PR_CAPBSET_DROP = 24
 _KEYCTL_JOIN_SESSION_KEYRING = 1
+_CAPABILITY_VERSION = 0x20080522
 _SECCOMP_SET_MODE_FILTER = 1
+_SECCOMP_FILTER_FLAG_NEW_LISTENER = 8
 _SIGCHLD = 17
 
 # name -> (x86_64, aarch64)
 _NUMBERS = {
     "clone": (56, 220),
+    "capget": (125, 90),
+    "capset": (126, 91),
     "pivot_root": (155, 41),
     "keyctl": (250, 219),
     "seccomp": (317, 277),
@@ -164,6 +168,23 @@ def limit_capabilities(keep: frozenset[int]) -> None:
             raise OSError(number, f"prctl: {os.strerror(number)}")
 
 
+def inherit_capability(capability: int | None) -> None:
+    """Give *capability*, which this thread holds, to all that it executes; with None nothing.
+
+    That counts beyond the bounding set: what a root executes has what it inherits besides, see
+    capabilities(7).
+    """
+    header = struct.pack("=Ii", _CAPABILITY_VERSION, 0)
+    # effective, permitted, inheritable of 0 to 31, then those of 32 to 63
+    sets = ctypes.create_string_buffer(24)
+    _syscall("capget", header, sets)
+    words = list(struct.unpack("=6I", sets.raw))
+    words[2] = words[5] = 0
+    if capability is not None:
+        words[3 * (capability // 32) + 2] = 1 << capability % 32
+    _syscall("capset", header, struct.pack("=6I", *words))
+
+
 def new_session_keyring() -> None:
     """Leave the keyring of the user's session behind."""
     _syscall("keyctl", _KEYCTL_JOIN_SESSION_KEYRING, None)
@@ -175,12 +196,16 @@ def set_host_name(name: str) -> None:
     _done(_libc.setdomainname(b"", ctypes.c_size_t(0)), "setdomainname")
 
 
-def install_filter(program: bytes) -> None:
-    """Install a seccomp program on this process and all that it starts."""
+def install_filter(program: bytes, *, tells: bool = False) -> int:
+    """Install a seccomp program on this thread and all that it starts.
+
+    With *tells*, the result is a descriptor for the calls that the program has told.
+    """
     buffer = ctypes.create_string_buffer(program, len(program))
     # struct sock_fprog
     descriptor = struct.pack("@HP", len(program) // 8, ctypes.addressof(buffer))
-    _syscall("seccomp", _SECCOMP_SET_MODE_FILTER, 0, descriptor)
+    flags = _SECCOMP_FILTER_FLAG_NEW_LISTENER if tells else 0
+    return _syscall("seccomp", _SECCOMP_SET_MODE_FILTER, flags, descriptor)
 
 
 def overwrite_arguments(text: bytes) -> None:

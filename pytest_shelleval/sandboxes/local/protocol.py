@@ -19,14 +19,18 @@ if TYPE_CHECKING:
 EXEC, SESSION, MARK, EFFECTS, TAKE, RESTORE = 1, 2, 3, 4, 5, 6
 """Operations: in a fresh shell, in the session's; remember the files as they are (not answered), what
 came of them since; take a snapshot, restore one (the text)."""
-READY, FAILED, NO_SESSION, EXITED, TIMED_OUT, TRUNCATED = 1, 2, 4, 8, 16, 32
-"""Flags of an answer. FAILED: there is no sandbox, and the output says why."""
+READY, FAILED, NO_SESSION, EXITED, TIMED_OUT, TRUNCATED, LACKS_IDS = 1, 2, 4, 8, 16, 32, 64
+"""Flags of an answer. FAILED: there is no sandbox, and the output says why. LACKS_IDS: something asked
+for a user or group that the sandbox has not."""
 LIMITS = (None, "memory", "disk", "processes")
 """What an answer's number of a limit means."""
 NO_CODE = -1
 """The exit code of what has none."""
 LONGEST_TEXT = 64 << 20
 """Bytes of one text; more is not a command."""
+
+PLAIN, WITH_SHELL = b"n", b"s"
+"""What the zygote is asked for: a sandbox, or one with a fresh shell that waits for the first text."""
 
 REQUEST = struct.Struct("!BdII")
 """Operation, timeout, length of the directory, length of the text."""

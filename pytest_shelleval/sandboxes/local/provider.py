@@ -35,7 +35,11 @@ class LocalSandbox:
     """One sandbox; see :class:`pytest_shelleval.core.sandbox.Sandbox`."""
 
     def __init__(
-        self, control: socket.socket, process: int, rootfs: str, closed: Callable[[], None]
+        self,
+        control: socket.socket,
+        process: int,
+        rootfs: str,
+        closed: Callable[[LocalSandbox], None],
     ) -> None:
         self._rootfs = rootfs
         self._closed = closed
@@ -44,6 +48,8 @@ class LocalSandbox:
         self.process = process
         self._directory = START_DIRECTORY
         self._before = b""
+        self.first: int | None = None
+        """The operation that was asked first."""
 
     @property
     def id(self) -> str:
@@ -98,7 +104,7 @@ class LocalSandbox:
         with contextlib.suppress(OSError):
             signal.pidfd_send_signal(self.process, signal.SIGKILL)
         control.close()
-        self._closed()
+        self._closed(self)
 
     def _run(self, operation: int, text: str, timeout: float, directory: str) -> ExecResult:
         encoded = _encode(text)
@@ -120,11 +126,14 @@ class LocalSandbox:
             truncated=bool(answer.flags & protocol.TRUNCATED),
             limit=answer.limit,
             duration=answer.seconds,
+            lacks="ids" if answer.flags & protocol.LACKS_IDS else None,
         )
 
     def _send(self, request: bytes, seconds: float) -> socket.socket:
         if self._control is None:
             raise SandboxError(f"Sandbox {self._id} is closed")
+        if self.first is None:
+            self.first = request[0]
         self._control.settimeout(seconds)
         before, self._before = self._before, b""
         self._control.sendall(before + request)
@@ -231,6 +240,8 @@ class LocalProvider:
         # Before the first sandbox, a failure says something of the machine.
         self._proven = False
         self._eager = _EAGER
+        # Whether the last one began with a fresh shell: then the next probably will.
+        self._shell_first = False
 
     @property
     def info(self) -> Mapping[str, Any]:
@@ -292,16 +303,18 @@ class LocalProvider:
         """Ask for spares until only *missing* of them do."""
         assert self._zygote is not None
         while len(self._spares) <= self._pool_size - missing:
-            self._spares.append(self._zygote.request())
+            self._spares.append(self._zygote.request(self._shell_first))
 
-    def _refill(self) -> None:
+    def _refill(self, closed: LocalSandbox) -> None:
         """A sandbox was closed: time to make the next."""
+        if closed.first is not None:
+            self._shell_first = closed.first == protocol.EXEC
         if not self._lock.acquire(blocking=False):
             return  # one is being acquired, or all are being closed
         try:
             with contextlib.suppress(OSError):
                 if self._zygote is not None and len(self._spares) < self._pool_size:
-                    self._spares.append(self._zygote.request())
+                    self._spares.append(self._zygote.request(self._shell_first))
         finally:
             self._lock.release()
 

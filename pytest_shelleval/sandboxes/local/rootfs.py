@@ -164,7 +164,8 @@ def _show(base: str, path: str, mapped: int | None, depth: int = 1) -> list[Tree
                         trees += _show(base, entry.path, None, depth - 1)
             return trees
     os.mkdir(skeleton)
-    _mirror_directories(path, skeleton, depth=2)
+    # Where they belong to nobody inside, only what stands above them can be written to.
+    _mirror_directories(path, skeleton, depth=2 if mapped is not None else 3)
     return [Tree(path[1:], f"/layers/{name}:/host/{name}")]
 
 

@@ -6,6 +6,7 @@ kernel's newest versions add is denied until somebody has looked at it.
 
 from __future__ import annotations
 
+import os
 import struct
 
 _ENOSYS, _EPERM, _EAFNOSUPPORT, _EPROTONOSUPPORT = 38, 1, 97, 93
@@ -81,6 +82,35 @@ _SPECIAL: dict[str, tuple[int, int]] = {
     "shmget": (29, 194),
     "prlimit64": (302, 261),
 }
+# Told to a thread of the first process where the sandbox lacks ids, see ids.py.
+_MEDIATED: dict[str, tuple[int | None, int | None]] = {
+    "chown": (92, None),
+    "lchown": (94, None),
+    "fchownat": (260, 54),
+    "fchown": (93, 55),
+    "chmod": (90, None),
+    "fchmodat": (268, 53),
+    "fchmodat2": (452, 452),
+    "open": (2, None),
+    "openat": (257, 56),
+    "creat": (85, None),
+    "truncate": (76, 45),
+    "rename": (82, None),
+    "renameat": (264, 38),
+    "renameat2": (316, 276),
+    "utimensat": (280, 88),
+    "utimes": (235, None),
+}
+_MEDIATED_ONE_ID: dict[str, tuple[int | None, int | None]] = {
+    "setuid": (105, 146),
+    "setgid": (106, 144),
+    "setreuid": (113, 145),
+    "setregid": (114, 143),
+    "setresuid": (117, 147),
+    "setresgid": (119, 149),
+    "setgroups": (116, 159),
+}
+_FLAGS_OF_OPEN = {"open": 1, "openat": 2}
 _ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 _NEW_NAMESPACES = 0x7E020000
@@ -94,6 +124,7 @@ _SHARED_MEMORY_SEGMENT = 64 << 10
 _LOAD, _EQUAL, _NOT_LESS, _ANY_BIT, _GREATER, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x25, 0x06
 _ALLOW = 0x7FFF0000
 _KILL = 0x80000000
+_TELL = 0x7FC00000
 
 _Instruction = tuple[int, int, int, int]
 
@@ -163,7 +194,8 @@ def _special_programs() -> dict[str, list[_Instruction]]:
 
 def build(machine: str) -> bytes:
     """The program for *machine*, as the kernel wants it; KeyError where the machine is unknown."""
-    architecture = _ARCHITECTURES[machine]
+    if machine not in _ARCHITECTURES:
+        raise KeyError(machine)
     column = list(_ARCHITECTURES).index(machine)
     exceptions: dict[int, list[_Instruction]] = {}
     for names, verdict in ((_PERMISSION_DENIED, _EPERM), (_ABSENT, _ENOSYS)):
@@ -173,7 +205,34 @@ def build(machine: str) -> bytes:
                 exceptions[number] = _answer(_fail(verdict))
     for name, program in _special_programs().items():
         exceptions[_SPECIAL[name][column]] = program
+    # Also x86_64's x32 calls, which start at 0x40000000.
+    return _assemble(machine, exceptions, [(_LAST_KNOWN + 1, _answer(_fail(_ENOSYS)))])
 
+
+def build_telling(machine: str, one_id: bool) -> tuple[bytes, dict[int, str]]:
+    """The program that has calls told, for a sandbox that lacks ids, and their names by number."""
+    column = list(_ARCHITECTURES).index(machine)
+    table = {**_MEDIATED, **(_MEDIATED_ONE_ID if one_id else {})}
+    names = {number: name for name, both in table.items() if (number := both[column]) is not None}
+    exceptions = {}
+    for number, name in names.items():
+        exceptions[number] = _answer(_TELL)
+        if name in _FLAGS_OF_OPEN:
+            # only what opens to write
+            exceptions[number] = [
+                _low_half(_FLAGS_OF_OPEN[name]),
+                *_test(_ANY_BIT, os.O_WRONLY | os.O_RDWR, _TELL, _answer(_ALLOW)),
+            ]
+    return _assemble(machine, exceptions, []), names
+
+
+def _assemble(
+    machine: str,
+    exceptions: dict[int, list[_Instruction]],
+    last: list[tuple[int, list[_Instruction]]],
+) -> bytes:
+    """Allow what is no exception; *last* are ranges after the last exception."""
+    architecture = _ARCHITECTURES[machine]
     # Ranges of numbers with one treatment each, in order, as (first number, program).
     ranges: list[tuple[int, list[_Instruction]]] = []
     following = 0
@@ -183,8 +242,7 @@ def build(machine: str) -> bytes:
         ranges.append((number, exceptions[number]))
         following = number + 1
     ranges.append((following, _answer(_ALLOW)))
-    # Also x86_64's x32 calls, which start at 0x40000000.
-    ranges.append((_LAST_KNOWN + 1, _answer(_fail(_ENOSYS))))
+    ranges += last
 
     program = [
         (_LOAD, 0, 0, 4),

@@ -7,6 +7,7 @@ every process of the sandbox with it.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import os
 import resource
@@ -15,10 +16,24 @@ import signal
 import socket
 import time
 
-from pytest_shelleval.sandboxes.local import etc, protocol, rootfs, snapshot, watch, world
+from pytest_shelleval.sandboxes.local import (
+    etc,
+    namespaces,
+    protocol,
+    rootfs,
+    snapshot,
+    watch,
+    world,
+)
+from pytest_shelleval.sandboxes.local.ahead import LONGEST_TEXT, ShellAhead
+from pytest_shelleval.sandboxes.local.ids import Mediator
 from pytest_shelleval.sandboxes.local.observer import Observer
 from pytest_shelleval.sandboxes.local.output import Output
 from pytest_shelleval.sandboxes.local.session import Session
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pytest_shelleval.sandboxes.local.effects import Place
 
 _SHELL = "/bin/bash"
 _ENVIRONMENT = {
@@ -43,13 +58,15 @@ _DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD, signal.SIGIN
 class Configuration:
     """What the zygote gives to every sandbox."""
 
-    __slots__ = ("disk", "ids", "memory", "output", "processes", "program", "trees")
+    __slots__ = ("disk", "ids", "memory", "output", "processes", "program", "telling", "trees")
 
     def __init__(self, limits: tuple[int, ...], ids: int) -> None:
         self.memory, self.disk, self.processes, self.output = limits
         self.ids = ids
         self.trees: list[rootfs.Tree] = []
         self.program = b""
+        self.telling: tuple[bytes, dict[int, str]] | None = None
+        """The seccomp program for a sandbox that lacks ids, and the calls that it tells."""
 
 
 def send_failure(control: socket.socket, error: BaseException) -> None:
@@ -60,19 +77,34 @@ def send_failure(control: socket.socket, error: BaseException) -> None:
         control.sendall(protocol.answer(protocol.FAILED, output=reason))
 
 
-def run(control: socket.socket, configuration: Configuration) -> None:
-    """Be the first process of a new sandbox until the client goes away; never returns."""
+def run(control: socket.socket, configuration: Configuration, ahead: bool) -> None:
+    """Be the first process of a new sandbox until the client goes away; never returns.
+
+    *ahead* has a fresh shell started for the first text.
+    """
     places = world.build(configuration.ids, configuration.disk, configuration.trees)
     text = os.memfd_create("text", os.MFD_CLOEXEC)
     wake, alarm = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     process = os.pidfd_open(os.getpid())
     world.restrict(configuration.memory, configuration.program)
+    mediator = _mediate(configuration, places)
     signal.signal(signal.SIGCHLD, _ignore)
     signal.set_wakeup_fd(alarm, warn_on_full_buffer=False)
-    supervisor = Supervisor(control, configuration, text, wake, Observer(places))
+    observer = Observer(places)
+    supervisor = Supervisor(control, configuration, text, wake, observer, mediator, ahead)
     socket.send_fds(control, [protocol.answer(protocol.READY)], [process])
     os.close(process)
     supervisor.serve()
+
+
+def _mediate(configuration: Configuration, places: list[Place]) -> Mediator | None:
+    """Where the sandbox lacks ids, have the calls told that may need them; None elsewhere."""
+    if configuration.telling is None:
+        return None
+    program, names = configuration.telling
+    mediator = Mediator(names, configuration.ids, places)
+    told = mediator.start(lambda: namespaces.install_filter(program, tells=True))
+    return mediator if told else None
 
 
 def _ignore(*_: object) -> None:
@@ -118,16 +150,20 @@ class Supervisor:
         text: int,
         wake: int,
         observer: Observer,
+        mediator: Mediator | None,
+        ahead: bool,
     ) -> None:
         self._control = control
         self._configuration = configuration
         self._text = text
         self._wake = wake
         self._observer = observer
+        self._mediator = mediator
         self._running: dict[int, Step] = {}
         self._watchdog = watch.Watchdog(configuration.memory, configuration.processes)
         os.chdir(rootfs.HOME)
-        self._session = Session(self._spawn, text, configuration.output)
+        self._ahead = ShellAhead(self._spawn, configuration.output) if ahead else None
+        self._session = Session(self._spawn_apart, text, configuration.output)
         os.chdir("/")
         if not self._session.wait_until_ready(_START_SECONDS):
             raise RuntimeError("bash did not start")
@@ -150,6 +186,29 @@ class Supervisor:
         with contextlib.suppress(ProcessLookupError):
             resource.prlimit(child, resource.RLIMIT_NPROC, (limit, limit))
         return child
+
+    def _spawn_apart(self, arguments: list[str | bytes], descriptors: dict[int, int]) -> int:
+        """The same without the capability that fresh shells inherit.
+
+        What has less than another can't trace it or write to its memory (ptrace(2)): so nothing that
+        a command left running can get at the shell of the condition. Capabilities are a thread's.
+        """
+        spawned: list[int] = []
+
+        def spawn() -> None:
+            try:
+                namespaces.inherit_capability(None)
+                spawned.append(self._spawn(arguments, descriptors))
+            finally:
+                done.release()
+
+        done = _thread.allocate_lock()
+        done.acquire()
+        _thread.start_new_thread(spawn, ())
+        done.acquire()
+        if not spawned:
+            raise RuntimeError("bash could not be started")
+        return spawned[0]
 
     # --- requests
 
@@ -186,6 +245,18 @@ class Supervisor:
         operation, timeout, directory_size, text_size = protocol.REQUEST.unpack(head)
         directory = self._receive(directory_size)
         text = self._receive(text_size)
+        if self._mediator is not None:
+            self._mediator.lacking = False
+        shell, self._ahead = self._ahead, None
+        if shell is not None:
+            if (
+                operation == protocol.EXEC
+                and directory == os.fsencode(rootfs.HOME)
+                and text_size <= LONGEST_TEXT
+            ):
+                self._control.sendall(self._in_shell_ahead(shell, text, timeout))
+                return
+            shell.drop()
         session = self._session.process if self._session.alive else 0
         if operation == protocol.MARK:
             self._observer.mark(session)
@@ -243,11 +314,20 @@ class Supervisor:
         finally:
             os.chdir("/")
             os.close(writing)
+        return self._end_standalone(step)
+
+    def _in_shell_ahead(self, shell: ShellAhead, text: bytes, timeout: float) -> bytes:
+        step = Step(shell.output, timeout)
+        self._running[shell.process] = step
+        shell.begin(text)
+        return self._end_standalone(step)
+
+    def _end_standalone(self, step: Step) -> bytes:
         if not step.done:
             self._wait(step, None)
             self._running.clear()
-        os.close(reading)
-        return step.answer()
+        os.close(step.output.descriptor)
+        return self._finished(step)
 
     def _in_session(self, text: bytes, timeout: float) -> bytes:
         session = self._session
@@ -262,7 +342,12 @@ class Supervisor:
             session.begin(None)
         self._wait(step, session)
         self._running.clear()
-        return step.answer(session.directory)
+        return self._finished(step, session.directory)
+
+    def _finished(self, step: Step, directory: bytes = b"") -> bytes:
+        if self._mediator is not None and self._mediator.lacking:
+            step.flags |= protocol.LACKS_IDS
+        return step.answer(directory)
 
     # --- waiting
 

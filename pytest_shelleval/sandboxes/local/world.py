@@ -15,6 +15,8 @@ from pytest_shelleval.sandboxes.local.effects import Place
 # CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE, NET_RAW,
 # SYS_CHROOT, MKNOD, AUDIT_WRITE, SETFCAP: what Docker leaves to root.
 _CAPABILITIES = frozenset((0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31))
+# BLOCK_SUSPEND: of no use in a namespace, so that one process can have more than another.
+_EXTRA_CAPABILITY = 36
 _FILES = 4096
 _SIOCSIFFLAGS = 0x8914
 _UP_AND_RUNNING = struct.pack("16sh14x", b"lo", 0x41)
@@ -54,5 +56,6 @@ def restrict(memory: int, program: bytes) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, files), files))
     # A second line behind the watchdog, twice the limit, since it counts what is only reserved.
     resource.setrlimit(resource.RLIMIT_DATA, (2 * memory, 2 * memory))
+    namespaces.inherit_capability(_EXTRA_CAPABILITY)
     namespaces.limit_capabilities(_CAPABILITIES)
     namespaces.install_filter(program)

@@ -88,6 +88,9 @@ class Zygote:
         self._identity = identity.enter([image] if image else rootfs.host_trees())
         self._configuration = supervisor.Configuration(limits, self._identity.ids)
         self._configuration.program = program
+        if self._identity.mode == "single" or (self._identity.mode == "subuid" and not image):
+            telling = seccomp.build_telling(os.uname().machine, self._identity.ids == 1)
+            self._configuration.telling = telling
         with stage("mount namespace"):
             namespaces.unshare(namespaces.CLONE_NEWNS | namespaces.CLONE_NEWCGROUP)
         self._processes = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -125,19 +128,19 @@ class Zygote:
             for descriptor in descriptors:
                 control = socket.socket(fileno=descriptor)
                 try:
-                    self._create(control)
+                    self._create(control, message == protocol.WITH_SHELL)
                 except Exception as error:
                     supervisor.send_failure(control, error)
                 finally:
                     control.close()
 
-    def _create(self, control: socket.socket) -> None:
+    def _create(self, control: socket.socket, ahead: bool) -> None:
         wait, go = os.pipe()
         try:
             child = self._clone()
             if not child:
                 os.close(go)
-                self._become_sandbox(control, wait)
+                self._become_sandbox(control, wait, ahead)
             try:
                 with stage("id map of a sandbox"):
                     for name in ("uid_map", "gid_map"):
@@ -173,7 +176,7 @@ class Zygote:
         finally:
             os.close(file)
 
-    def _become_sandbox(self, control: socket.socket, wait: int) -> None:
+    def _become_sandbox(self, control: socket.socket, wait: int, ahead: bool) -> None:
         """In the child: never returns."""
         try:
             ready = os.read(wait, 1)  # nothing if the zygote failed before the ids were mapped
@@ -181,7 +184,7 @@ class Zygote:
             self._client.close()
             os.close(self._processes)
             if ready:
-                supervisor.run(control, self._configuration)
+                supervisor.run(control, self._configuration, ahead)
         except BaseException as error:
             supervisor.send_failure(control, error)
         finally:

@@ -68,7 +68,7 @@ class Api:
         response = self._send("GET", url, "/healthz", None, _SHORT_SECONDS)
         try:
             answer = response.json() if response.status_code == 200 else None
-        except ValueError:
+        except (ValueError, RecursionError):
             answer = None
         ours = isinstance(answer, dict) and answer.get("server") == _OURS
         return Health(answer if ours else None)
@@ -154,7 +154,7 @@ class Api:
         self._check(response, what)
         try:
             return response.json()
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise SandboxError(f"{what}: the reply is no JSON") from error
 
 

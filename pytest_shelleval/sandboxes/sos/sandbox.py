@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,6 +15,7 @@ from pytest_shelleval.sandboxes.sos.api import Api, Refused
 
 _MARGIN_SECONDS = 30.0
 _SHORT_SECONDS = 60.0
+_PROCESS = re.compile("[0-9]{1,9}")
 
 
 class SosSandbox:
@@ -129,18 +131,21 @@ class SosSandbox:
             code = answer["exit_code"]
             if code is not None and (not isinstance(code, int) or not 0 <= code <= 255):
                 raise ValueError(f"exit code {code!r}")
+            limit = answer["limit"]
+            if limit is not None and not isinstance(limit, str):
+                raise ValueError(f"limit {limit!r}")
             done = ExecResult(
                 output=answer["output"],
                 exit_code=code,
                 exited=answer["exited"] is True,
                 timed_out=answer["timed_out"] is True,
                 truncated=answer["truncated"] is True,
-                limit=answer["limit"],
+                limit=limit,
                 duration=float(answer["duration"]),
             )
             self._directory = str(answer["directory"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise SandboxError(f"{self.url} answers nonsense: {error}") from error
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise SandboxError(f"{self.url} answers nonsense: {str(error)[:200]}") from error
         return done
 
     # --- any other
@@ -152,7 +157,7 @@ class SosSandbox:
     def _start_supervisor(self) -> None:
         reply = self._standalone(relay.start_script(), _SHORT_SECONDS)
         output = reply["output"].strip()
-        if reply.get("exit_code") != 0 or not output.isdigit():
+        if reply.get("exit_code") != 0 or not _PROCESS.fullmatch(output):
             raise SandboxError(
                 f"In sandbox {self._id} at {self.url} no bash of ours would start: {output[-300:]}"
             )
