@@ -25,7 +25,8 @@ import httpx
 from pytest_shelleval.core.commands import CommandStore
 from pytest_shelleval.core.tasks import Task
 from pytest_shelleval.models.chat import ChatModel
-from pytest_shelleval.models.inference import plan_inference, run_inference
+from pytest_shelleval.models.inference import run_inference
+from pytest_shelleval.models.plan import plan_inference
 from pytest_shelleval.models.prompt import PromptTemplate
 
 SERVER = r"""

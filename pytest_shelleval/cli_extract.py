@@ -18,7 +18,9 @@ class Changes:
 
     records: int = 0
     replies: int = 0
-    """Records with a raw reply."""
+    """Records with a raw reply that the rules apply to."""
+    own: int = 0
+    """Records whose command came from the model itself or from a hook; they stay."""
     gained: int = 0
     """Now a command, none before."""
     lost: int = 0
@@ -39,8 +41,9 @@ def re_extract(path: Path, *, dry_run: bool = False) -> Changes:
 
     The file is replaced whole, after a copy of it was made beside it (``NAME.bak``, ``NAME.bak.2``,
     ...). Records without a raw reply stay as they are, as do all other fields, and records whose
-    model gave the command itself (oracle, noop). With *dry_run* only counts. Raises UserError for a
-    file that can't be read or written, or has broken lines.
+    command the model gave itself (its own code, oracle, noop) or the hook pytest_shelleval_extract
+    found. With *dry_run* only counts. Raises UserError for a file that can't be read or written, or
+    has broken lines.
     """
     changes = Changes()
     lines: list[str] = []
@@ -64,12 +67,15 @@ def re_extract(path: Path, *, dry_run: bool = False) -> Changes:
 
 def _apply(record: dict[str, Any], changes: Changes, where: str) -> None:
     from pytest_shelleval.models.extract import extract_command
-    from pytest_shelleval.models.records import verdict
+    from pytest_shelleval.models.records import BY_HOOK, BY_MODEL, verdict
     from pytest_shelleval.models.registry import BUILT_IN
 
     changes.records += 1
     raw, before = record.get("raw_response"), record.get("generated_command")
-    if raw is None or record.get("model") in BUILT_IN:
+    if raw is None:
+        return
+    if record.get("command_from") in (BY_MODEL, BY_HOOK) or record.get("model") in BUILT_IN:
+        changes.own += 1
         return
     if not isinstance(raw, str):
         raise UserError(f"{where}: field 'raw_response': a string expected")
@@ -82,6 +88,7 @@ def _apply(record: dict[str, Any], changes: Changes, where: str) -> None:
     changes.lost += command is None
     changes.other += before is not None and command is not None
     record["generated_command"] = command
+    record["command_from"] = None if command is None else found.rule
     record.pop("error", None)
     if error is not None:
         record["error"] = error
@@ -110,8 +117,8 @@ def add_parser(subparsers: Any) -> None:
         "extract",
         help="apply today's extraction to the raw replies in a commands.jsonl",
         description="Find the commands in kept raw replies again, by the rules of this version, "
-        "without asking the model. The file is replaced whole; a copy stays beside it. Commands by "
-        "the hook pytest_shelleval_extract are replaced by those of the built-in rules.",
+        "without asking the model. The file is replaced whole; a copy stays beside it. Commands that "
+        "a model's own code gave, or the hook pytest_shelleval_extract, stay.",
     )
     parser.add_argument("file", type=Path, help="a commands.jsonl")
     parser.add_argument("--dry-run", action="store_true", help="say what would change, and stop")
@@ -123,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
     """Do it, and say what changed. Raises UserError for a file that can't be used."""
     done = re_extract(args.file, dry_run=args.dry_run)
     if args.json:
-        counts = {name: getattr(done, name) for name in ("records", "replies", "changed")}
+        counts = {name: getattr(done, name) for name in ("records", "replies", "own", "changed")}
         counts |= {name: getattr(done, name) for name in ("gained", "lost", "other")}
         print(json.dumps({**counts, "backup": str(done.backup) if done.backup else None}))
         return 0
@@ -131,6 +138,8 @@ def run(args: argparse.Namespace) -> int:
     print(f"{args.file}: {done.changed} of {done.replies} replies {verb}")
     if done.changed:
         print(f"  {done.gained} gained a command, {done.lost} lost it, {done.other} got another")
+    if done.own:
+        print(f"  {done.own} commands of models' own code or of a hook stay as they are")
     if done.backup is not None:
         print(f"  the file as it was: {done.backup}")
     return 0

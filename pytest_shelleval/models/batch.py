@@ -16,17 +16,16 @@ from pytest_shelleval.core.errors import InferenceAborted, InferencePaused, User
 from pytest_shelleval.core.files import replace_file
 from pytest_shelleval.models.answers import Failure, read_reply, server_message
 from pytest_shelleval.models.chat import ChatModel
-from pytest_shelleval.models.extract import extract_command
-from pytest_shelleval.models.inference import InferencePlan, InferenceSummary, OnRecord
-from pytest_shelleval.models.money import Budget, Prices
-from pytest_shelleval.models.records import Extract, Job, error_record, fill_in, now
+from pytest_shelleval.models.inference import InferenceSummary, Terms
+from pytest_shelleval.models.money import BATCH_FACTOR, Budget
+from pytest_shelleval.models.plan import InferencePlan
+from pytest_shelleval.models.records import Job, error_record, fill_in, now
 
 _REQUESTS_PER_BATCH = 50_000
 _BYTES_PER_BATCH = 150_000_000
 _PATH: Literal["/v1/chat/completions"] = "/v1/chat/completions"
 _NONE_HERE = (404, 405, 501)
 _OVER = frozenset({"completed", "expired", "cancelled", "failed"})
-_DISCOUNT = 0.5
 _LONGEST_POLL = 60.0
 
 
@@ -39,12 +38,9 @@ def run_batch(
     plan: InferencePlan,
     store: CommandStore,
     *,
+    terms: Terms | None = None,
     summary: InferenceSummary | None = None,
-    on_record: OnRecord | None = None,
     on_wait: Callable[[str], None] = lambda _: None,
-    extract: Extract = extract_command,
-    prices: Prices | None = None,
-    max_cost: float | None = None,
     poll: float = 5.0,
 ) -> InferencePlan:
     """Submit *plan*'s jobs for chat models in batches, wait, and keep the replies; blocks.
@@ -56,17 +52,17 @@ def run_batch(
 
     Returns the plan that is left to ask directly: the jobs of other models, and those of servers
     that have no Batch API (with a warning in *summary*). Raises InferencePaused when the batches
-    might cost more than *max_cost*, at half of *prices*; InferenceAborted when the server refuses
-    them.
+    might cost more than ``max_cost``, at :data:`~pytest_shelleval.models.money.BATCH_FACTOR` of the
+    prices; InferenceAborted when the server refuses them.
     """
     summary = InferenceSummary() if summary is None else summary
     state = _State(state_file(store))
-    run = _Run(store, state, summary, on_record, on_wait, extract, prices, poll)
+    terms = Terms() if terms is None else terms
+    run = _Run(store, state, summary, terms, on_wait, poll)
     jobs = [job for job in plan.jobs if isinstance(job.model, ChatModel)]
     left = [job for job in plan.jobs if not isinstance(job.model, ChatModel)]
     models = {job.model.name: job.model for job in jobs if isinstance(job.model, ChatModel)}
-    if max_cost is not None and prices is not None:
-        _check_budget([job for job in jobs if _id(job) not in state.ids()], prices, max_cost)
+    _check_budget([job for job in jobs if _id(job) not in state.ids()], terms)
     begun = time.monotonic()
     for model in models.values():
         client = openai.OpenAI(api_key=model.api_key, base_url=model.base_url, max_retries=4)
@@ -127,15 +123,12 @@ class _Run:
         store: CommandStore,
         state: _State,
         summary: InferenceSummary,
-        on_record: OnRecord | None,
+        terms: Terms,
         on_wait: Callable[[str], None],
-        extract: Extract,
-        prices: Prices | None,
         poll: float,
     ) -> None:
         self.store, self.state, self.summary = store, state, summary
-        self.on_record, self.on_wait, self.extract = on_record, on_wait, extract
-        self.prices, self.poll = prices, poll
+        self.terms, self.on_wait, self.poll = terms, on_wait, poll
 
     def adopt(self, client: openai.OpenAI, model: ChatModel) -> None:
         """Find out what became of batches whose submission was cut short."""
@@ -245,7 +238,7 @@ class _Run:
                 continue  # the request that it answers is left over, and asked again
             if record is None:
                 continue
-            command = Command.from_record({**record, "timestamp": now()})
+            command = Command.from_record({**record, "timestamp": now(), "inference": "batch"})
             response = answer.get("response") or {}
             status, body = response.get("status_code", 200), response.get("body")
             try:
@@ -256,19 +249,23 @@ class _Run:
             except Failure as failure:
                 command.error = failure.reason
             else:
-                fill_in(command, reply, self.extract)
+                fill_in(command, reply, self.terms.extract)
             self.store.append(command)
             self.summary.count(command)
-            if self.prices is not None and command.usage:
-                bought = _DISCOUNT * self.prices.cost(command.usage)
+            prices, on_record = self.terms.prices, self.terms.on_record
+            if prices is not None and command.usage:
+                bought = prices.cost(command.usage, batch=True)
                 self.summary.cost = (self.summary.cost or 0.0) + bought
-            if self.on_record is not None:
-                self.on_record(command)
+            if on_record is not None:
+                on_record(command)
 
 
-def _check_budget(jobs: Sequence[Job], prices: Prices, max_cost: float) -> None:
+def _check_budget(jobs: Sequence[Job], terms: Terms) -> None:
+    prices, max_cost = terms.prices, terms.max_cost
+    if prices is None or max_cost is None:
+        return
     budget = Budget(prices, max_cost)
-    most = _DISCOUNT * sum(budget.estimate(job.messages, job.params) for job in jobs)
+    most = BATCH_FACTOR * sum(budget.estimate(job.messages, job.params) for job in jobs)
     if most > max_cost:
         raise InferencePaused(
             f"the batch of {len(jobs)} requests may cost {most:.4f}, more than --shelleval-max-cost="

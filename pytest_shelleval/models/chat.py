@@ -9,7 +9,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import openai
@@ -27,13 +27,16 @@ from pytest_shelleval.models.pace import Pace
 from pytest_shelleval.models.refusals import Refusals
 from pytest_shelleval.models.throttle import Throttle
 
+if TYPE_CHECKING:
+    import ssl
+
 # The client's own HTTP library: httpx, and httpx2 from openai 3 on.
 _HTTP: Any = import_module(openai.DefaultAsyncHttpxClient.__mro__[1].__module__.partition(".")[0])
 _PUBLIC = "https://api.openai.com/v1"
 _NO_KEY = "no-key"  # the client insists on one, servers of one's own do not look
 _CONNECT_TIMEOUT = 10.0
 _LONGEST_BACKOFF = 60.0
-_REQUESTS_PER_LANE = 8
+_REQUESTS_PER_LANE = 4
 _RETRIES_BEFORE_FIRST_ANSWER = 2
 _RETRIED = frozenset({408, 409, 429})
 _TOO_MANY = frozenset({429, 503, 529})
@@ -93,6 +96,7 @@ class ChatModel:
         self._backoff = backoff
         self._max_wait = max_wait
         self._lanes: list[_Lane] = []
+        self._tls: ssl.SSLContext | None = None  # shared: reading the certificates takes 0.1 s
         self._throttle = Throttle()
         self._pace = Pace(rpm, tpm, max_wait)
         self._refusals = Refusals(self.warnings.append)
@@ -112,7 +116,7 @@ class ChatModel:
         attempts = refused = 0
         while True:
             attempts += 1
-            ticket = await self._throttle.enter()
+            await self._throttle.enter()
             try:
                 if self._paused is not None:
                     raise InferencePaused(str(self._paused))
@@ -129,7 +133,7 @@ class ChatModel:
                 failure = caught
                 if failure.too_many:
                     wait = failure.wait or 0.0
-                    self._throttle.complain(ticket, wait if wait <= self._max_wait else 0.0)
+                    self._throttle.complain(wait if wait <= self._max_wait else 0.0)
             finally:
                 self._throttle.leave()
             if failure.fatal:
@@ -172,11 +176,14 @@ class ChatModel:
         """The lane with the fewest requests; a new one where all are full."""
         lane = min(self._lanes, key=lambda each: each.in_flight, default=None)
         if lane is None or lane.in_flight >= _REQUESTS_PER_LANE:
+            if self._tls is None:
+                self._tls = _HTTP.create_ssl_context()
             client = openai.AsyncOpenAI(
                 api_key=self.api_key,
                 base_url=self.base_url,
                 max_retries=0,
                 timeout=openai.Timeout(self._timeout, connect=min(self._timeout, _CONNECT_TIMEOUT)),
+                http_client=openai.DefaultAsyncHttpxClient(verify=self._tls),
             )
             lane = _Lane(client)
             self._lanes.append(lane)

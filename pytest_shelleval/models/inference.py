@@ -6,40 +6,34 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_shelleval.core.commands import Command, CommandStore, clean_params
+from pytest_shelleval.core.commands import Command, CommandStore
 from pytest_shelleval.core.errors import GenerationError, InferenceAborted, InferencePaused
-from pytest_shelleval.core.tasks import Task
-from pytest_shelleval.models.base import Message, Model, ServerFault
+from pytest_shelleval.models.base import Model, ServerFault
 from pytest_shelleval.models.extract import extract_command
 from pytest_shelleval.models.money import Budget, Prices
-from pytest_shelleval.models.prompt import prompt_hash
-from pytest_shelleval.models.records import (
-    Extract,
-    Job,
-    brought_up_to_date,
-    error_record,
-    record_of_reply,
-)
+from pytest_shelleval.models.plan import InferencePlan
+from pytest_shelleval.models.records import Extract, Job, error_record, record_of_reply
 
-Prompts = Callable[[Task], Sequence[Message]]
-"""From a task to its messages: :meth:`PromptTemplate.render`, or what a hook gives."""
 OnRecord = Callable[[Command], None]
 
 _SECONDS_TO_CANCEL = 10.0
 
 
-@dataclass(slots=True)
-class InferencePlan:
-    """What is to be asked, and what need not be."""
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What holds for every request of a phase 1, whether it goes out alone or in a batch."""
 
-    jobs: list[Job] = field(default_factory=list)
-    cached: list[Command] = field(default_factory=list)
-    """Bought before for the same prompt and parameters, with the task as it stands today."""
+    extract: Extract = extract_command
+    prices: Prices | None = None
+    max_cost: float | None = None
+    """In the currency of *prices*, which it needs; None for no bound."""
+    on_record: OnRecord | None = None
+    """Called with each record, after it was written."""
 
 
 @dataclass(slots=True)
@@ -80,59 +74,20 @@ class InferenceSummary:
         return {kind: getattr(self, kind) for kind in kinds if getattr(self, kind)}
 
 
-def plan_inference(
-    wanted: Iterable[tuple[Task, Model, int]],
-    *,
-    prompts: Prompts,
-    params: Mapping[str, Any],
-    store: CommandStore,
-    refresh: bool = False,
-) -> InferencePlan:
-    """What must be asked to have a command for each of *wanted*, given what *store* holds.
-
-    *wanted* are tasks with the model to ask and the number of the sample. Models that cost nothing
-    are always asked; with *refresh* all are. What is wanted twice (by task id and model's name) is
-    asked once. Raises what *prompts* raises (UserError for a misspelt column).
-    """
-    plan = InferencePlan()
-    params = clean_params(params)
-    prompt: dict[str, tuple[Sequence[Message], str]] = {}
-    seen: set[tuple[str, str, int]] = set()
-    for task, model, sample in wanted:
-        if (task.task_id, model.name, sample) in seen:
-            continue
-        seen.add((task.task_id, model.name, sample))
-        if task.task_id not in prompt:
-            messages = prompts(task)
-            prompt[task.task_id] = messages, prompt_hash(messages)
-        messages, digest = prompt[task.task_id]
-        known = None
-        if not refresh and not getattr(model, "free", False):
-            known = store.cached(task.task_id, model.name, sample, digest, params)
-        if known is None:
-            plan.jobs.append(Job(task, model, sample, messages, digest, params))
-        else:
-            plan.cached.append(brought_up_to_date(known, task))
-    return plan
-
-
 def run_inference(
     plan: InferencePlan,
     store: CommandStore,
     *,
     concurrency: int,
-    on_record: OnRecord | None = None,
-    extract: Extract = extract_command,
-    prices: Prices | None = None,
-    max_cost: float | None = None,
+    terms: Terms | None = None,
     summary: InferenceSummary | None = None,
 ) -> InferenceSummary:
     """Ask what *plan* says and keep every reply; blocks until all is done.
 
     Runs :func:`infer` in a thread of its own, so that it works whether or not the caller's thread
-    has an event loop, and leaves none behind. *on_record* is called in that thread, after the record
-    was written. An exception in the calling thread (KeyboardInterrupt) cancels the requests in
-    flight, keeps what has arrived, and goes on. Raises what :func:`infer` raises.
+    has an event loop, and leaves none behind; ``on_record`` is called in that thread. An exception
+    in the calling thread (KeyboardInterrupt) cancels the requests in flight, keeps what has arrived,
+    and goes on. Raises what :func:`infer` raises.
     """
     outcome: Future[InferenceSummary] = Future()
     running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
@@ -143,16 +98,7 @@ def run_inference(
         assert task is not None
         running.append((asyncio.get_running_loop(), task))
         started.set()
-        return await infer(
-            plan,
-            store,
-            concurrency=concurrency,
-            on_record=on_record,
-            extract=extract,
-            prices=prices,
-            max_cost=max_cost,
-            summary=summary,
-        )
+        return await infer(plan, store, concurrency=concurrency, terms=terms, summary=summary)
 
     def run() -> None:
         try:
@@ -180,100 +126,130 @@ async def infer(
     store: CommandStore,
     *,
     concurrency: int,
-    on_record: OnRecord | None = None,
-    extract: Extract = extract_command,
-    prices: Prices | None = None,
-    max_cost: float | None = None,
+    terms: Terms | None = None,
     summary: InferenceSummary | None = None,
 ) -> InferenceSummary:
     """Ask what *plan* says, *concurrency* requests at a time over all models, and close the models.
 
     Each reply is appended to *store* as it comes. A request that fails becomes a record with
     ``error``. InferenceAborted (from a model, or because nothing but equal server faults came), and
-    any exception of *on_record* or *store*, cancels the requests in flight and is raised again;
+    any exception of ``on_record`` or *store*, cancels the requests in flight and is raised again;
     cancellation does the same. InferencePaused, from a model or because the next request might take
-    the cost over *max_cost* (which needs *prices*), waits for those in flight. *summary* is filled
-    in and returned; a new one where None.
+    the cost over ``max_cost``, waits for those in flight. *summary* is filled in and returned; a new
+    one where None.
     """
-    begun = time.monotonic()
     summary = InferenceSummary() if summary is None else summary
-    summary.cached += len(plan.cached)
-    budget = None if prices is None else Budget(prices, max_cost)
-    already = summary.cost or 0.0
-    if budget is not None:
-        budget.spent = already
-    for command in plan.cached:
-        if not store.holds(command):  # another prompt was in force, or the row has changed
-            store.append(command)
-    models = {id(job.model): job.model for job in plan.jobs}
-    watches = {
-        key: _FaultWatch(concurrency, sum(job.model is model for job in plan.jobs))
-        for key, model in models.items()
-    }
-    jobs = iter(plan.jobs)
-
-    paused: list[InferencePaused] = []
-    ended = asyncio.Event()
-
-    async def paid(job: Job) -> tuple[Command, ServerFault | None]:
-        if budget is None or getattr(job.model, "free", False):
-            return await _ask(job, extract)
-        reserved = await budget.reserve(job.messages, job.params)
-        usage, unknown = None, False
-        try:
-            command, fault = await _ask(job, extract)
-            usage, unknown = command.usage, command.raw_response is not None
-        finally:
-            budget.settle(reserved, usage, unknown=unknown)
-            summary.cost = budget.spent
-        return command, fault
-
-    async def work() -> None:
-        for job in jobs:
-            if paused or ended.is_set():
-                return
-            try:
-                command, fault = await paid(job)
-            except InferencePaused as stop:
-                paused.append(stop)
-                return
-            if ended.is_set() and fault is not None:
-                return  # of the faults that ended the phase enough are written down
-            if not getattr(job.model, "free", False) or not store.holds(command):
-                store.append(command)
-            summary.count(command)
-            if on_record is not None:
-                on_record(command)
-            try:
-                watches[id(job.model)].saw(fault)
-            except InferenceAborted:
-                ended.set()
-                raise
-
-    workers = [asyncio.create_task(work()) for _ in range(min(max(1, concurrency), len(plan.jobs)))]
+    phase = _Phase(plan, store, concurrency, terms or Terms(), summary)
+    begun = time.monotonic()
     try:
-        await asyncio.gather(*workers)
+        await phase.run()
     finally:
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
         summary.seconds += time.monotonic() - begun
-        for model in models.values():
-            summary.warnings += [
-                f"{model.name}: {line}"
-                for line in getattr(model, "warnings", ())
-                if f"{model.name}: {line}" not in summary.warnings
-            ]
+        await phase.close()
+    if phase.paused is not None:
+        raise InferencePaused(
+            f"{phase.paused}. {summary.asked} of {len(plan.jobs)} were asked, and what came is kept in "
+            f"{store.path}: the same call goes on from there later"
+        )
+    return summary
+
+
+class _Phase:
+    """The workers of :func:`infer`, and what they share."""
+
+    def __init__(
+        self,
+        plan: InferencePlan,
+        store: CommandStore,
+        concurrency: int,
+        terms: Terms,
+        summary: InferenceSummary,
+    ) -> None:
+        self.paused: InferencePaused | None = None
+        self._store, self._terms, self._summary = store, terms, summary
+        self._cached = plan.cached
+        self._jobs = iter(plan.jobs)
+        self._workers = min(max(1, concurrency), len(plan.jobs))
+        self._models = {id(job.model): job.model for job in plan.jobs}
+        self._watches = {
+            key: _FaultWatch(concurrency, sum(job.model is model for job in plan.jobs))
+            for key, model in self._models.items()
+        }
+        self._ended = asyncio.Event()
+        self._budget: Budget | None = None
+        if terms.prices is not None:
+            self._budget = Budget(terms.prices, terms.max_cost)
+            self._budget.spent = summary.cost or 0.0
+
+    async def run(self) -> None:
+        """Ask everything. Raises as :func:`infer` does, but for a pause."""
+        self._summary.cached += len(self._cached)
+        for command in self._cached:
+            if not self._store.holds(
+                command
+            ):  # another prompt was in force, or the row has changed
+                self._store.append(command)
+        workers = [asyncio.create_task(self._work()) for _ in range(self._workers)]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Take over the models' warnings, and close them."""
+        for model in self._models.values():
+            for warning in getattr(model, "warnings", ()):
+                line = f"{model.name}: {warning}"
+                if line not in self._summary.warnings:
+                    self._summary.warnings.append(line)
             aclose = getattr(model, "aclose", None)
             if aclose is not None:
                 with contextlib.suppress(Exception):  # all replies are kept; nothing is lost
                     await aclose()
-    if paused:
-        raise InferencePaused(
-            f"{paused[0]}. {summary.asked} of {len(plan.jobs)} were asked, and what came is kept in "
-            f"{store.path}: the same call goes on from there later"
-        )
-    return summary
+
+    async def _work(self) -> None:
+        for job in self._jobs:
+            if self.paused is not None or self._ended.is_set():
+                return
+            try:
+                command, fault = await self._pay_and_ask(job)
+            except InferencePaused as stop:
+                self.paused = self.paused or stop
+                return
+            if self._ended.is_set() and fault is not None:
+                return  # of the faults that ended the phase enough are written down
+            self._keep(job, command)
+            try:
+                self._watches[id(job.model)].saw(fault)
+            except InferenceAborted:
+                self._ended.set()
+                raise
+
+    def _keep(self, job: Job, command: Command) -> None:
+        if not _is_free(job.model) or not self._store.holds(command):
+            self._store.append(command)
+        self._summary.count(command)
+        if self._terms.on_record is not None:
+            self._terms.on_record(command)
+
+    async def _pay_and_ask(self, job: Job) -> tuple[Command, ServerFault | None]:
+        if self._budget is None or _is_free(job.model):
+            return await _ask(job, self._terms.extract)
+        reserved = await self._budget.reserve(job.messages, job.params)
+        usage, unknown = None, False
+        try:
+            command, fault = await _ask(job, self._terms.extract)
+            usage, unknown = command.usage, command.raw_response is not None
+        finally:
+            self._budget.settle(reserved, usage, unknown=unknown)
+            self._summary.cost = self._budget.spent
+        return command, fault
+
+
+def _is_free(model: Model) -> bool:
+    return bool(getattr(model, "free", False))
 
 
 class _FaultWatch:

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_shelleval.core.errors import InferencePaused
-from pytest_shelleval.models.base import Message
+from pytest_shelleval.models.base import Message, Model
 
 if TYPE_CHECKING:
-    from pytest_shelleval.models.inference import InferencePlan
+    from pytest_shelleval.models.plan import InferencePlan
+    from pytest_shelleval.models.records import Job
+
+_Number = TypeVar("_Number", int, float)
 
 _BYTES_PER_TOKEN = 3
 """English has 4 to 5; paths, code and other languages fewer. Better too dear than too cheap."""
 _TOKENS_PER_MESSAGE = 8
 _UNLIMITED_OUTPUT = 4096
 """Taken for the longest reply where max_tokens is none."""
+
+
+BATCH_FACTOR = 0.5
+"""What tokens cost through the Batch API, as a part of the ordinary price: OpenAI's documentation of
+it promises "50% lower costs", for input and output alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +35,15 @@ class Prices:
     input: float
     output: float
 
-    def cost(self, usage: Mapping[str, int]) -> float:
-        """The cost of *usage*. Cached tokens count as any others: discounts differ by vendor."""
-        return (
+    def cost(self, usage: Mapping[str, int], *, batch: bool = False) -> float:
+        """The cost of *usage*, bought one by one or in a *batch*.
+
+        Cached tokens count as any others: discounts differ by vendor.
+        """
+        full = (
             usage.get("input_tokens", 0) * self.input + usage.get("output_tokens", 0) * self.output
-        ) / 1e6
+        )
+        return full * (BATCH_FACTOR if batch else 1.0) / 1e6
 
 
 def estimate_tokens(messages: Sequence[Message]) -> int:
@@ -103,29 +115,76 @@ class Budget:
 class Forecast:
     """What a run would ask."""
 
-    requests: int
-    cached: int
-    input_tokens: int
-    output_tokens: int
+    requests: int = 0
+    cached: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
     """At most."""
-    likely_output_tokens: int | None
-    """By the mean of the replies that are cached; None where there are none."""
-    cost: float | None
-    """At most; None without prices, 0 for models that cost nothing."""
+    likely_output_tokens: int | None = 0
+    """By the mean of the model's replies that are cached; None where there are none."""
+    cost: float | None = None
+    """At most; None without prices."""
+    likely_cost: float | None = None
+    """With the likely output."""
+
+    def __add__(self, other: Forecast) -> Forecast:
+        """Both together: what is not known of one is not known of the sum."""
+        return Forecast(
+            self.requests + other.requests,
+            self.cached + other.cached,
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            _sum(self.likely_output_tokens, other.likely_output_tokens),
+            _sum(self.cost, other.cost),
+            _sum(self.likely_cost, other.likely_cost),
+        )
 
 
-def forecast(plan: InferencePlan, prices: Prices | None) -> Forecast:
-    """What asking *plan* would take. Models that cost nothing need no request."""
-    jobs = [job for job in plan.jobs if not getattr(job.model, "free", False)]
-    usage = {
-        "input_tokens": sum(estimate_tokens(job.messages) for job in jobs),
-        "output_tokens": sum(longest_reply(job.params) for job in jobs),
+def forecast(
+    plan: InferencePlan, prices: Prices | None, *, batched: Callable[[Model], bool] | None = None
+) -> dict[str, Forecast]:
+    """What asking *plan* would take, by the names of its models; those that cost nothing are left out.
+
+    *batched* says of a model whether it is asked through the Batch API.
+    """
+    jobs: dict[str, list[Job]] = {}
+    lengths: dict[str, list[int]] = {}
+    for command in plan.cached:
+        tokens = (command.usage or {}).get("output_tokens", 0)
+        lengths.setdefault(command.model or "", []).append(tokens)
+    for job in plan.jobs:
+        if not getattr(job.model, "free", False):
+            jobs.setdefault(job.model.name, []).append(job)
+    return {
+        name: _forecast_of(
+            jobs.get(name, []),
+            lengths.get(name, []),
+            prices,
+            batch=batched is not None and name in jobs and batched(jobs[name][0].model),
+        )
+        for name in sorted({*jobs, *lengths})
     }
-    before = [(command.usage or {}).get("output_tokens", 0) for command in plan.cached]
-    return Forecast(
-        requests=len(jobs),
-        cached=len(plan.cached),
-        likely_output_tokens=len(jobs) * sum(before) // len(before) if any(before) else None,
-        cost=None if prices is None else prices.cost(usage),
-        **usage,
-    )
+
+
+def _forecast_of(
+    jobs: Sequence[Job], lengths: Sequence[int], prices: Prices | None, *, batch: bool
+) -> Forecast:
+    """For one model: *lengths* are the output tokens of the replies that it has given before."""
+    asked = sum(estimate_tokens(job.messages) for job in jobs)
+    most = sum(longest_reply(job.params) for job in jobs)
+    likely = None
+    if not jobs:
+        likely = 0
+    elif any(lengths):
+        likely = min(most, len(jobs) * sum(lengths) // len(lengths))
+
+    def cost(output: int | None) -> float | None:
+        if prices is None or output is None:
+            return None
+        return prices.cost({"input_tokens": asked, "output_tokens": output}, batch=batch)
+
+    return Forecast(len(jobs), len(lengths), asked, most, likely, cost(most), cost(likely))
+
+
+def _sum(one: _Number | None, other: _Number | None) -> _Number | None:
+    return None if one is None or other is None else one + other

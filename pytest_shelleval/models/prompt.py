@@ -36,6 +36,8 @@ class PromptTemplate:
 
     user: str = BUILT_IN_PROMPT
     system: str | None = None
+    columns: frozenset[str] = frozenset()
+    """Columns of the dataset: a row that lacks one leaves its place empty."""
 
     @classmethod
     def from_files(cls, prompt: Path | None, system: Path | None = None) -> PromptTemplate:
@@ -58,7 +60,7 @@ class PromptTemplate:
 
     def render(self, task: Task) -> list[Message]:
         """The messages for *task*. Raises UserError where the template misspells a column."""
-        columns = _columns(task)
+        columns = {**dict.fromkeys(self.columns), **_columns(task)}
         messages = [Message(role="user", content=_filled(self.user, columns))]
         if self.system is not None:
             messages.insert(0, Message(role="system", content=_filled(self.system, columns)))

@@ -14,6 +14,9 @@ from pytest_shelleval.models.extract import OPEN_ENDED_RULES, Extraction
 
 Extract = Callable[[str], Extraction]
 
+BY_MODEL, BY_HOOK = "model", "hook"
+"""``command_from`` of a command that own code gave: no rule of ours may replace it."""
+
 _EXTRA = ("tags", "difficulty_level", "timeout", "steps")
 
 
@@ -54,7 +57,7 @@ def fill_in(record: Command, reply: Reply, extract: Extract) -> None:
     if reply.sent_params is not None:
         record.extra = {**record.extra, "sent_params": reply.sent_params}
     if reply.command is not None:
-        found = Extraction(reply.command, "given", reasoning=None)
+        found = Extraction(reply.command, BY_MODEL)
     else:
         try:
             found = extract(reply.text)
@@ -62,6 +65,8 @@ def fill_in(record: Command, reply: Reply, extract: Extract) -> None:
             found = Extraction(None, "none", f"extraction failed: {type(error).__name__}: {error}")
     record.reasoning = reply.reasoning or found.reasoning
     record.generated_command, record.error = verdict(found, reply.finish_reason)
+    if record.generated_command is not None or found.rule in (BY_MODEL, BY_HOOK):
+        record.command_from = found.rule
 
 
 def now() -> str:

@@ -26,9 +26,13 @@ class Answer:
     delay: float = 0.0
     """Seconds before the answer."""
     drip: float = 0.0
-    """Seconds between the bytes of the body."""
+    """Seconds between the pieces of the body."""
+    piece: int = 1
+    """Bytes of a piece."""
     reset: bool = False
     """Drop the connection instead."""
+    cut: bool = False
+    """Drop it in the middle of the body."""
 
 
 def completion(content: object = COMMAND, **changes: Any) -> Answer:
@@ -55,6 +59,9 @@ def error(status: int, message: str = "no", *, code: str | None = None, **header
 class _Listener(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128  # with the usual 5 a crowd is met with resets
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hung up."""
 
 
 class ChatServer:
@@ -124,8 +131,7 @@ class ChatServer:
                 if answer.reset:
                     linger = struct.pack("ii", 1, 0)
                     self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-                    self.close_connection = True
-                    self.connection.close()
+                    self._drop()
                     return
                 body = answer.body.encode()
                 self.send_response(answer.status)
@@ -134,13 +140,19 @@ class ChatServer:
                 for name, value in answer.headers.items():
                     self.send_header(name, value)
                 self.end_headers()
-                if answer.drip:
-                    for byte in body:
-                        self.wfile.write(bytes([byte]))
-                        self.wfile.flush()
+                if answer.cut:
+                    self.wfile.write(body[: len(body) // 2])
+                    self._drop()
+                elif answer.drip:
+                    for start in range(0, len(body), answer.piece):
+                        self.wfile.write(body[start : start + answer.piece])
                         time.sleep(answer.drip)
                 else:
                     self.wfile.write(body)
+
+            def _drop(self) -> None:
+                self.close_connection = True
+                self.connection.close()
 
             def log_message(self, *args: object) -> None:
                 pass

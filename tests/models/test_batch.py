@@ -11,9 +11,10 @@ from pytest_shelleval.core.commands import CommandStore
 from pytest_shelleval.core.errors import InferenceAborted, InferencePaused, UserError
 from pytest_shelleval.models.batch import run_batch, state_file
 from pytest_shelleval.models.chat import ChatModel
-from pytest_shelleval.models.inference import InferencePlan, InferenceSummary
+from pytest_shelleval.models.inference import InferenceSummary, Terms
 from pytest_shelleval.models.mock import MockModel
 from pytest_shelleval.models.money import Prices
+from pytest_shelleval.models.plan import InferencePlan
 
 from .batch_server import BatchServer
 from .chat_server import Answer, completion, error
@@ -47,13 +48,13 @@ def test_a_batch_becomes_records(batches: BatchServer, store: CommandStore) -> N
     batches.polls = 3
     summary, said = InferenceSummary(), []
     wanted = plan(store, tasks(5), chat(batches), MockModel())
-    left = run(
-        wanted, store, summary=summary, on_wait=said.append, prices=Prices(1.0, 10.0), max_cost=1
-    )
+    terms = Terms(prices=Prices(1.0, 10.0), max_cost=1)
+    left = run(wanted, store, summary=summary, on_wait=said.append, terms=terms)
     assert [job.model.name for job in left.jobs] == ["mock"] * 5
     assert (summary.asked, summary.failed, summary.input_tokens) == (5, 0, 35)
     assert summary.cost == pytest.approx(5 * (7 + 50) / 1e6 / 2)
     assert {line["generated_command"] for line in lines(store)} == {"ls -l"}
+    assert {line["inference"] for line in lines(store)} == {"batch"}
     assert all(line["timestamp"] for line in lines(store))
     assert len(said) == 3
     assert "batch_0 in_progress" in said[0]
@@ -164,8 +165,7 @@ def test_a_batch_that_may_cost_too_much_is_not_submitted(
         run(
             plan(store, tasks(9), chat(batches), params={"max_tokens": 1000}),
             store,
-            prices=Prices(1, 1),
-            max_cost=0.001,
+            terms=Terms(prices=Prices(1, 1), max_cost=0.001),
         )
     assert batches.log == []
 

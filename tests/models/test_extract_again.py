@@ -23,6 +23,9 @@ RECORDS = [
     record(3, "```bash\npwd\n```", "bash pwd"),
     record(4, None, None, error="500"),
     record(5, "ls; pwd", "something", model="oracle"),
+    record(6, '{"command":"ls"}', "by its own code", command_from="model"),
+    record(7, '{"command":"ls"}', "by a hook", command_from="hook"),
+    record(8, '{"command":"ls"}', None, command_from="model", error="no command"),
 ]
 
 
@@ -44,6 +47,7 @@ def test_what_changed_is_rewritten_and_the_rest_stays(
     out = capsys.readouterr().out
     assert "3 of 4 replies changed" in out
     assert "1 gained a command, 1 lost it, 1 got another" in out
+    assert "4 commands of models' own code or of a hook stay as they are" in out
     found = [json.loads(line) for line in path.read_text().splitlines()]
     assert [each["generated_command"] for each in found] == [
         "ls",
@@ -52,6 +56,13 @@ def test_what_changed_is_rewritten_and_the_rest_stays(
         "pwd",
         None,
         "something",
+        "by its own code",
+        "by a hook",
+        None,
+    ]
+    assert [each.get("command_from") for each in found] == [
+        *[None, "json", None, "fence", None, None],
+        *["model", "hook", "model"],
     ]
     assert "error" not in found[1]
     assert found[1]["confidence"] == 0.5

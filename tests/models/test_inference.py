@@ -22,16 +22,11 @@ from pytest_shelleval.core.tasks import Task
 from pytest_shelleval.models.base import Model, Reply, Request
 from pytest_shelleval.models.chat import ChatModel
 from pytest_shelleval.models.extract import Extraction
-from pytest_shelleval.models.inference import (
-    InferencePlan,
-    InferenceSummary,
-    infer,
-    plan_inference,
-    run_inference,
-)
+from pytest_shelleval.models.inference import InferenceSummary, Terms, infer, run_inference
 from pytest_shelleval.models.mock import MockModel
 from pytest_shelleval.models.noop import NoopModel
 from pytest_shelleval.models.oracle import OracleModel
+from pytest_shelleval.models.plan import InferencePlan, plan_inference
 from pytest_shelleval.models.prompt import PromptTemplate
 
 from .chat_server import Answer, ChatServer, closed_port, completion, error
@@ -94,6 +89,7 @@ def test_every_reply_becomes_a_whole_record(server: ChatServer, store: CommandSt
     assert record["sample"] == 0
     assert len(record["prompt_hash"]) == 16
     assert record["raw_response"] == '{"command":"ls -l"}'
+    assert record["command_from"] == "json"
     assert record["finish_reason"] == "stop"
     assert record["usage"] == {"input_tokens": 7, "output_tokens": 5}
     assert record["attempts"] == 1
@@ -191,7 +187,7 @@ def test_free_models_are_asked_anew_and_do_not_swell_the_file(store: CommandStor
         asked = plan(store, some, MockModel(), OracleModel(), NoopModel())
         assert len(asked.jobs) == 6
         seen: list[Command] = []
-        run_inference(asked, store, concurrency=4, on_record=seen.append)
+        run_inference(asked, store, concurrency=4, terms=Terms(on_record=seen.append))
         assert len(seen) == 6
     assert len(lines(store)) == 6
     (failed,) = [line for line in lines(store) if line["generated_command"] is None]
@@ -243,7 +239,7 @@ def test_an_extractor_of_the_users_own(store: CommandStore) -> None:
         return Extraction(text.upper(), "mine")
 
     model = Scripted("bad", "ls")
-    run_inference(plan(store, tasks(2), model), store, concurrency=1, extract=extract)
+    run_inference(plan(store, tasks(2), model), store, concurrency=1, terms=Terms(extract=extract))
     first, second = lines(store)
     assert "extraction failed: KeyError" in first["error"]
     assert first["raw_response"] == "bad"
@@ -294,7 +290,9 @@ def test_an_exception_of_the_caller_keeps_what_came(
 
     model = Scripted("ls")
     with pytest.raises(kind):
-        run_inference(plan(store, tasks(9), model), store, concurrency=1, on_record=on_record)
+        run_inference(
+            plan(store, tasks(9), model), store, concurrency=1, terms=Terms(on_record=on_record)
+        )
     assert len(lines(store)) == 3
     assert model.closed == 1
 
@@ -317,7 +315,7 @@ def test_cancelling_keeps_what_came_and_closes_the_models(
                 plan(store, tasks(4), model),
                 store,
                 concurrency=4,
-                on_record=lambda _: arrived.set(),
+                terms=Terms(on_record=lambda _: arrived.set()),
             )
         )
         while not arrived.is_set():
@@ -343,7 +341,8 @@ def test_ctrl_c_ends_it_at_once_and_keeps_what_came(server: ChatServer, tmp_path
         from pathlib import Path
         from pytest_shelleval.core.commands import CommandStore
         from pytest_shelleval.core.tasks import Task
-        from pytest_shelleval.models.inference import plan_inference, run_inference
+        from pytest_shelleval.models.inference import Terms, run_inference
+        from pytest_shelleval.models.plan import plan_inference
         from pytest_shelleval.models.prompt import PromptTemplate
         from pytest_shelleval.models.registry import build_model
 
@@ -355,7 +354,8 @@ def test_ctrl_c_ends_it_at_once_and_keeps_what_came(server: ChatServer, tmp_path
             prompts=PromptTemplate().render, params={}, store=store,
         )
         try:
-            run_inference(plan, store, concurrency=4, on_record=lambda c: print("got", flush=True))
+            terms = Terms(on_record=lambda c: print("got", flush=True))
+            run_inference(plan, store, concurrency=4, terms=terms)
         except KeyboardInterrupt:
             print("interrupted", len(store))
         """

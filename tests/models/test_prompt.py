@@ -55,6 +55,14 @@ def test_places(template: str, expected: str) -> None:
     assert filled(template) == expected
 
 
+def test_a_column_that_only_other_rows_have_leaves_nothing() -> None:
+    template = PromptTemplate("{task}{remark} {unknown_thing}", columns=frozenset({"remark"}))
+    assert template.render(task())[0]["content"] == "List {files} {unknown_thing}"
+    assert template.render(task(metadata={"remark": "!"}))[0]["content"] == (
+        "List {files}! {unknown_thing}"
+    )
+
+
 @pytest.mark.parametrize("slip", ["taks", "Task", "dificulty_level", "setup_command", "hnit"])
 def test_a_misspelt_column_is_named(slip: str) -> None:
     with pytest.raises(UserError, match=slip):

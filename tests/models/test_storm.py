@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
+import random
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +24,35 @@ from pytest_shelleval.models.inference import InferenceSummary, run_inference
 from .chat_server import Answer, ChatServer, completion, error
 from .test_inference import chat, lines, plan, tasks
 
-TROUBLE: list[Answer] = [
-    error(429, "slow down"),
-    error(429, "slow down", retry_after="0"),
-    error(500, "oops"),
-    error(503, "loading"),
-    Answer(reset=True),
-    Answer(body='{"id": "x", "choices": [{"mess'),
-    Answer(status=502, body="<html>bad gateway</html>", kind="text/html"),
+WHOLE = completion()
+FAULTS: list[tuple[float, Answer]] = [
+    (0.030, error(429, "slow down")),
+    (0.010, error(429, "slow down", retry_after="0")),
+    (0.010, error(429, "slow down", retry_after_ms="80")),
+    (0.020, error(500, "oops")),
+    (0.010, Answer(502, "<html>bad gateway</html>", kind="text/html")),
+    (0.015, error(503, "overloaded")),
+    (0.005, error(503, "loading", retry_after="0.1")),
+    (0.020, Answer(reset=True)),
+    (0.015, replace(WHOLE, cut=True)),
+    (0.015, Answer(body=WHOLE.body[:60])),
+    (0.010, Answer(body='{"error": {"message": "upstream failed"}}')),
+    (0.005, Answer(body='{"id": "x", "choices": []}')),
+    (0.005, replace(WHOLE, drip=0.5)),  # never ends in time
 ]
-"""What passes: the request is made again."""
-ENDINGS: list[Answer] = [
-    completion(""),
-    completion('{"command":"ls /hom', finish="length"),
-    completion("I'm sorry, I can't."),
-    error(400, "this prompt is too long"),
+"""What passes, and the share of the requests that meet it: the request is made again."""
+ENDINGS: list[tuple[float, Answer, str | None]] = [
+    (0.030, completion(""), "the reply is empty"),
+    (0.020, completion(None, finish="content_filter"), "the server's content filter"),
+    (0.030, completion('{"command":"ls /hom', finish="length"), "cut off at max_tokens"),
+    (0.020, completion("I'm sorry, I can't."), "the model declined"),
+    (0.015, error(400, "this prompt is too long"), "this prompt is too long"),
+    (0.020, replace(WHOLE, delay=0.5, drip=0.1, piece=100), None),  # slow, but it comes
+    (0.865, WHOLE, None),
 ]
-"""What stays: the record says why there is no command."""
+"""What stays: the share of the tasks, and what the record says of it where there is no command."""
+CLOSINGS = (200, 500, 800)
+"""After so many requests a window of the rate limit is used up, for a second."""
 
 
 def number_of(request: dict[str, Any]) -> int:
@@ -44,28 +60,49 @@ def number_of(request: dict[str, Any]) -> int:
 
 
 class Storm:
-    """Every fifth task meets trouble once or twice, every seventh ends without a command."""
+    """A server on a bad day. Notes of each request whether it was the last that it called for."""
+
+    refused_parameters = ("temperature", "max_tokens", "top_k")
 
     def __init__(self) -> None:
-        self.asked: Counter[int] = Counter()
-        self.refused = 0
+        self.chance = random.Random(5)
+        self.given: dict[int, list[str]] = {}
+        """By task: what each request met, in order."""
+        self.ending: dict[int, str | None] = {}
+        self.refused: Counter[str] = Counter()
+        self.turned_away: Counter[int] = Counter()
+        """By window of the rate limit."""
+        self._closings = list(CLOSINGS)
+        self._open_at = 0.0
+        self._requests = 0
 
     def __call__(self, request: dict[str, Any]) -> Answer:
-        for name in ("temperature", "top_k"):
+        for name in self.refused_parameters:
             if name in request:
-                self.refused += 1
+                self.refused[name] += 1
                 return error(400, f"Unsupported parameter: '{name}'", code="unsupported_parameter")
-        number = number_of(request)
-        self.asked[number] += 1
-        if self.asked[number] <= self.troubles(number):
-            if number % 200 == 0:
-                return Answer(delay=60)
-            return TROUBLE[(number // 5 + self.asked[number]) % len(TROUBLE)]
-        return ENDINGS[number // 7 % len(ENDINGS)] if number % 7 == 0 else completion()
-
-    @staticmethod
-    def troubles(number: int) -> int:
-        return 0 if number % 5 else 1 + number % 2
+        self._requests += 1
+        given = self.given.setdefault(number_of(request), [])
+        if self._closings and self._requests > self._closings[0]:
+            del self._closings[0]
+            self._open_at = time.monotonic() + 1
+        left = self._open_at - time.monotonic()
+        if left > 0:
+            given.append("fault")
+            self.turned_away[len(self._closings)] += 1
+            return error(429, "rate limit reached", retry_after=str(math.ceil(left)))
+        dice = self.chance.random()
+        late = self._requests > 1000  # or the test's last seconds are all waiting
+        for share, answer in FAULTS[: -1 if late else None]:
+            dice -= share
+            if dice < 0 and len(given) < 5:
+                given.append("fault")
+                return answer
+        given.append("end")
+        _, answer, self.ending[number_of(request)] = self.chance.choices(
+            ENDINGS, [share for share, _, _ in ENDINGS]
+        )[0]
+        return answer
 
 
 def test_a_thousand_tasks_through_a_storm(server: ChatServer, store: CommandStore) -> None:
@@ -74,33 +111,38 @@ def test_a_thousand_tasks_through_a_storm(server: ChatServer, store: CommandStor
     concurrency, count = 16, 1000
     params = {"temperature": 0.6, "top_k": 3, "max_tokens": 50}
     summary = InferenceSummary()
-    # room for a busy machine; the five tasks with slow answers take as long
-    model = chat(server, timeout=6.0, max_retries=8)
+    model = chat(server, timeout=4.0, max_retries=9, backoff=0.02)  # 4: room for a busy machine
     run_inference(
         plan(store, tasks(count), model, params=params),
         store,
         concurrency=concurrency,
         summary=summary,
     )
-    records = lines(store)
-    assert len(records) == summary.asked == count
-    assert len({record["task_id"] for record in records}) == count
-    without = [number for number in range(count) if number % 7 == 0]
-    assert summary.failed == len(without)
-    assert (
-        sorted(
-            int(record["task_id"][1:]) for record in records if record["generated_command"] is None
-        )
-        == without
-    )
-    assert all(record["error"] for record in records if record["generated_command"] is None)
-    # not one request more than the troubles took, but for those that were out when it was learned
-    # that a parameter is refused
-    needed = {number: 1 + storm.troubles(number) for number in range(count)}
-    assert {n: storm.asked[n] for n in needed if storm.asked[n] != needed[n]} == {}
-    assert storm.refused <= 2 * concurrency
-    assert len(summary.warnings) == 2
-    assert sum(record["attempts"] for record in records) == len(server.requests)
+    records = {int(record["task_id"][1:]): record for record in lines(store)}
+    assert len(lines(store)) == len(records) == summary.asked == count
+    # a request was made again where the server had failed it, and nowhere else
+    for number, given in storm.given.items():
+        assert given == ["fault"] * (len(given) - 1) + ["end"], number
+        assert records[number]["attempts"] >= len(given)
+    faults = sum(len(given) - 1 for given in storm.given.values())
+    assert len(server.requests) == count + faults + storm.refused.total()
+    assert sum(record["attempts"] for record in records.values()) == len(server.requests)
+    # those that were out when it was learned that a parameter is refused, or that the limit is
+    # reached, and not one more
+    assert set(storm.refused) == set(storm.refused_parameters)
+    assert max(storm.refused.values()) <= concurrency
+    assert len(storm.turned_away) == len(CLOSINGS)
+    assert max(storm.turned_away.values()) <= concurrency
+    assert len(summary.warnings) == 3
+    # and each ended as the last answer says
+    for number, reason in storm.ending.items():
+        record = records[number]
+        if reason is None:
+            assert (record["generated_command"], record.get("error")) == ("ls -l", None)
+        else:
+            assert record["generated_command"] is None
+            assert reason in record["error"]
+    assert summary.failed == sum(reason is not None for reason in storm.ending.values())
 
 
 RUN = textwrap.dedent(
@@ -109,7 +151,8 @@ RUN = textwrap.dedent(
     from pathlib import Path
     from pytest_shelleval.core.commands import CommandStore
     from pytest_shelleval.core.tasks import Task
-    from pytest_shelleval.models.inference import plan_inference, run_inference
+    from pytest_shelleval.models.inference import Terms, run_inference
+    from pytest_shelleval.models.plan import plan_inference
     from pytest_shelleval.models.prompt import PromptTemplate
     from pytest_shelleval.models.registry import build_model
 
@@ -121,7 +164,8 @@ RUN = textwrap.dedent(
         [(task, model, 0) for task in tasks],
         prompts=PromptTemplate().render, params={}, store=store,
     )
-    run_inference(plan, store, concurrency=8, on_record=lambda c: print("got", flush=True))
+    terms = Terms(on_record=lambda c: print("got", flush=True))
+    run_inference(plan, store, concurrency=8, terms=terms)
     """
 )
 

@@ -1,0 +1,61 @@
+"""What phase 1 has to ask, given what commands.jsonl holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pytest_shelleval.core.commands import Command, CommandStore, clean_params
+from pytest_shelleval.core.tasks import Task
+from pytest_shelleval.models.base import Message, Model
+from pytest_shelleval.models.prompt import prompt_hash
+from pytest_shelleval.models.records import Job, brought_up_to_date
+
+Prompts = Callable[[Task], Sequence[Message]]
+"""From a task to its messages: :meth:`PromptTemplate.render`, or what a hook gives."""
+
+
+@dataclass(slots=True)
+class InferencePlan:
+    """What is to be asked, and what need not be."""
+
+    jobs: list[Job] = field(default_factory=list)
+    cached: list[Command] = field(default_factory=list)
+    """Bought before for the same prompt and parameters, with the task as it stands today."""
+
+
+def plan_inference(
+    wanted: Iterable[tuple[Task, Model, int]],
+    *,
+    prompts: Prompts,
+    params: Mapping[str, Any],
+    store: CommandStore,
+    refresh: bool = False,
+) -> InferencePlan:
+    """What must be asked to have a command for each of *wanted*, given what *store* holds.
+
+    *wanted* are tasks with the model to ask and the number of the sample. Models that cost nothing
+    are always asked; with *refresh* all are. What is wanted twice (by task id and model's name) is
+    asked once. Raises what *prompts* raises (UserError for a misspelt column).
+    """
+    plan = InferencePlan()
+    params = clean_params(params)
+    prompt: dict[str, tuple[Sequence[Message], str]] = {}
+    seen: set[tuple[str, str, int]] = set()
+    for task, model, sample in wanted:
+        if (task.task_id, model.name, sample) in seen:
+            continue
+        seen.add((task.task_id, model.name, sample))
+        if task.task_id not in prompt:
+            messages = prompts(task)
+            prompt[task.task_id] = messages, prompt_hash(messages)
+        messages, digest = prompt[task.task_id]
+        known = None
+        if not refresh and not getattr(model, "free", False):
+            known = store.cached(task.task_id, model.name, sample, digest, params)
+        if known is None:
+            plan.jobs.append(Job(task, model, sample, messages, digest, params))
+        else:
+            plan.cached.append(brought_up_to_date(known, task))
+    return plan
