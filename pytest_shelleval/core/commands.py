@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from sys import intern
 from typing import Any
 
 from pytest_shelleval.core.errors import UserError
-from pytest_shelleval.core.files import JsonLinesWriter, list_faults, read_json_lines
+from pytest_shelleval.core.files import (
+    JsonLinesReader,
+    JsonLinesWriter,
+    list_faults,
+    locate_json_lines,
+)
 from pytest_shelleval.core.tasks import Row, Task, build_tasks, safe_id
 
 
@@ -32,6 +39,9 @@ class Command:
     prompt_hash: str | None = None
     """First 16 hex digits of the SHA-256 of the rendered messages."""
     raw_response: str | None = None
+    command_from: str | None = None
+    """Where the command comes from: ``model`` (the model's own code gave it apart from the text),
+    ``hook`` (pytest_shelleval_extract found it), or the rule that found it in ``raw_response``."""
     reasoning: str | None = None
     finish_reason: str | None = None
     usage: dict[str, int] | None = None
@@ -43,7 +53,8 @@ class Command:
     """Sampling parameters of the request."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Fields that this version does not know; kept. Phase 1 puts here what execution without the
-    dataset needs of the row: ``tags``, ``difficulty_level``, ``timeout``, ``steps``, where set."""
+    dataset needs of the row: ``tags``, ``difficulty_level``, ``timeout``, ``steps``, where set; and
+    ``inference`` = ``batch`` where the reply came through the Batch API, at its lower price."""
 
     def to_record(self) -> dict[str, Any]:
         """The line as a JSON object: the replaced script's fields, ours, then ``extra``."""
@@ -101,6 +112,7 @@ _FIELDS: dict[str, tuple[tuple[type, ...], str]] = {  # in the order of the file
     "sample": _WHOLE,
     "prompt_hash": _TEXT,
     "raw_response": _TEXT,
+    "command_from": _TEXT,
     "reasoning": _TEXT,
     "finish_reason": _TEXT,
     "usage": _OBJECT,
@@ -124,25 +136,38 @@ def clean_params(params: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in params.items() if value is not None}
 
 
-_Exact = tuple[str, str | None, int, str | None, str]
-_ANY = object()  # in a place of the index where any model will do
+_Pair = tuple[str, str | None, int]
+"""Task id, model, sample."""
+
+
+@dataclass(slots=True)
+class _Lines:
+    """Where the lines of one request stand: its prompt and parameters, and byte offsets."""
+
+    prompt_hash: str | None
+    params: str
+    """As :func:`_canonical` gives them."""
+    last: int
+    good: int
+    """The last with a command; -1 for none."""
 
 
 class CommandStore:
-    """commands.jsonl: read once, looked up in memory, appended to line by line.
+    """commands.jsonl: read once, looked up where its lines stand, appended to line by line.
 
-    A later line replaces an earlier one of the same task, model, sample, prompt and parameters.
+    A later line replaces an earlier one of the same task, model, sample, prompt and parameters. What
+    models said can be long: of a line only its place is kept in memory, some 500 bytes with the index.
     Not safe for use by several threads at once.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._last: dict[_Exact, Command] = {}
-        self._good: dict[_Exact, Command] = {}
-        self._index: dict[tuple[object, ...], _Exact] = {}
-        self._by_id: dict[str, Command] = {}
+        self._pairs: dict[_Pair, list[_Lines]] = {}  # what is in force comes last
+        self._safe_ids: dict[str, str] = {}  # of files made elsewhere
+        self._by_text: dict[tuple[bytes, str | None, int], _Pair] | None = None
         self._models: dict[str, None] = {}
-        self._pairs: set[tuple[str, str | None, int]] = set()
+        self._samples = 0
+        self._reader: JsonLinesReader | None = None
         self._writer: JsonLinesWriter | None = None
 
     def load(self, *, must_exist: bool = False) -> None:
@@ -154,9 +179,9 @@ class CommandStore:
             return
         faults: list[str] = []
         try:
-            for number, record in read_json_lines(self.path):
+            for number, offset, record in locate_json_lines(self.path):
                 try:
-                    self._keep(Command.from_record(record, f"{self.path}:{number}"))
+                    self._keep(Command.from_record(record, f"{self.path}:{number}"), offset)
                 except UserError as error:
                     faults.extend(str(error).splitlines())
         except UserError as error:
@@ -168,8 +193,7 @@ class CommandStore:
         """Write *command* to the file, then know it. Raises UserError when it can't be written."""
         if self._writer is None:
             self._writer = JsonLinesWriter(self.path)
-        self._writer.write(command.to_record())
-        self._keep(command)
+        self._keep(command, self._writer.write(command.to_record()))
 
     def cached(
         self,
@@ -180,8 +204,11 @@ class CommandStore:
         params: Mapping[str, Any],
     ) -> Command | None:
         """The command bought before for exactly this request; None where the last try failed."""
-        command = self._last.get((task_id, model, sample, prompt_hash, _canonical(params)))
-        return command if command is not None and command.generated_command is not None else None
+        wanted = prompt_hash, _canonical(params)
+        for lines in self._pairs.get((task_id, model, sample), ()):
+            if (lines.prompt_hash, lines.params) == wanted and lines.good == lines.last:
+                return self._read(lines.good)
+        return None
 
     def for_execution(self, task: Task, model: str | None, sample: int) -> Command | None:
         """The record to execute: the last line for this task, model and sample.
@@ -192,13 +219,23 @@ class CommandStore:
         without a model serves; where none has the task's id, one with the same task text and
         success condition (files made elsewhere).
         """
-        by_text = (task.task, task.success_condition)
-        wanted = (_ANY,) if model is None else (model, None)
-        for key in [*((task.task_id, m) for m in wanted), *((*by_text, m) for m in wanted)]:
-            exact = self._index.get((*key, sample))
-            if exact is not None:
-                return self._good.get(exact) or self._last[exact]
-        return None
+        pair = self.pair_for(task, model, sample)
+        if pair is None:
+            return None
+        lines = self._pairs[pair][-1]
+        return self._read(lines.last if lines.good < 0 else lines.good)
+
+    def pair_for(self, task: Task, model: str | None, sample: int) -> _Pair | None:
+        """Task id, model and sample, as they stand in the file, of what :meth:`for_execution` gives."""
+        wanted = [None, *self._models] if model is None else [model]
+        found = self._last_of((task.task_id, each, sample) for each in wanted)
+        if found is None and model is not None:
+            found = self._last_of([(task.task_id, None, sample)])
+        if found is None and self._pairs:
+            found = self._last_of(self._same_text(task, wanted, sample))
+            if found is None and model is not None:
+                found = self._last_of(self._same_text(task, [None], sample))
+        return found
 
     def holds(self, command: Command) -> bool:
         """Whether the file already says what *command* says, so that appending it adds nothing.
@@ -206,10 +243,13 @@ class CommandStore:
         That is so where :meth:`for_execution` gives a record of the same request with the same task
         and the same outcome, whatever its time stamp.
         """
-        exact = self._index.get((command.task_id, command.model, command.sample))
-        if exact is None or exact != _exact(command):
+        pair = self._last_of([(command.task_id, command.model, command.sample)])
+        if pair is None:
             return False
-        held = self._good.get(exact) or self._last[exact]
+        lines = self._pairs[pair][-1]
+        if (lines.prompt_hash, lines.params) != (command.prompt_hash, _canonical(command.params)):
+            return False
+        held = self._read(lines.last if lines.good < 0 else lines.good)
         return all(getattr(held, name) == getattr(command, name) for name in _WHAT_IT_SAYS)
 
     def models(self) -> list[str]:
@@ -219,20 +259,17 @@ class CommandStore:
     @property
     def samples(self) -> int:
         """Samples per task that the file reaches: the highest number + 1; 0 for an empty file."""
-        return max((sample for _, _, sample in self._pairs), default=-1) + 1
+        return self._samples
 
     def tasks(self) -> list[Task]:
         """The tasks that the records tell of, in file order: for execution without the dataset.
 
         Raises UserError naming records that make no task (an empty success condition, say).
         """
-        rows = (
-            Row(
-                f"{self.path}: task {ident}",
-                {**command.extra, **{name: getattr(command, name) for name in _OF_THE_TASK}},
-            )
-            for ident, command in self._by_id.items()
-        )
+        last: dict[str, int] = {}
+        for (ident, _, _), versions in self._pairs.items():
+            last[ident] = max(last.get(ident, 0), versions[-1].last)
+        rows = (self._row(ident, offset) for ident, offset in last.items())
         return build_tasks([rows])[0]
 
     def __len__(self) -> int:
@@ -240,35 +277,71 @@ class CommandStore:
         return len(self._pairs)
 
     def close(self) -> None:
-        """Close the file; may be repeated, and a later append opens it again."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        """Close the file; may be repeated, and a later append or look-up opens it again."""
+        for file in (self._writer, self._reader):
+            if file is not None:
+                file.close()
+        self._writer = self._reader = None
 
-    def _keep(self, command: Command) -> None:
-        ident, model, sample = command.task_id, command.model, command.sample
-        exact = _exact(command)
-        self._last[exact] = command
+    def _keep(self, command: Command, offset: int) -> None:
+        model = None if command.model is None else intern(command.model)
+        pair = command.task_id, model, command.sample
+        request = command.prompt_hash, intern(_canonical(command.params))
+        versions = self._pairs.setdefault(pair, [])
+        for number, lines in enumerate(versions):
+            if (lines.prompt_hash, lines.params) == request:
+                versions.append(versions.pop(number))
+                break
+        else:
+            versions.append(_Lines(*request, offset, -1))
+        versions[-1].last = offset
         if command.generated_command is not None:
-            self._good[exact] = command
-        for name in (model, _ANY):
-            self._index[ident, name, sample] = exact
-            self._index[safe_id(ident), name, sample] = exact  # of files made elsewhere
-            self._index[command.task, command.success_condition, name, sample] = exact
-        self._by_id[ident] = command
-        self._pairs.add((ident, model, sample))
+            versions[-1].good = offset
+        safe = safe_id(command.task_id)
+        if safe != command.task_id:
+            self._safe_ids[safe] = command.task_id
+        if self._by_text is not None:
+            self._by_text[_text_key(command), model, command.sample] = pair
+        self._samples = max(self._samples, command.sample + 1)
         if model is not None:
             self._models.setdefault(model)
 
+    def _read(self, offset: int) -> Command:
+        if self._reader is None:
+            self._reader = JsonLinesReader(self.path)
+        return Command.from_record(self._reader.read(offset), str(self.path))
 
-def _exact(command: Command) -> _Exact:
-    return (
-        command.task_id,
-        command.model,
-        command.sample,
-        command.prompt_hash,
-        _canonical(command.params),
-    )
+    def _row(self, ident: str, offset: int) -> Row:
+        command = self._read(offset)
+        fields = {**command.extra, **{name: getattr(command, name) for name in _OF_THE_TASK}}
+        return Row(f"{self.path}: task {ident}", fields)
+
+    def _last_of(self, pairs: Iterable[_Pair]) -> _Pair | None:
+        """That of *pairs* whose line is the last in the file."""
+        known = []
+        for ident, model, sample in pairs:
+            for each in (ident, self._safe_ids.get(ident)):
+                if each is not None and (each, model, sample) in self._pairs:
+                    known.append((each, model, sample))
+        return max(known, key=lambda pair: self._pairs[pair][-1].last, default=None)
+
+    def _same_text(self, task: Task, models: Iterable[str | None], sample: int) -> Iterator[_Pair]:
+        """What the file has for a task of this text and condition; it is read again the first time."""
+        if self._by_text is None:
+            self._by_text = {}
+            for pair, versions in sorted(self._pairs.items(), key=lambda each: each[1][-1].last):
+                command = self._read(versions[-1].last)
+                _, model, number = pair
+                self._by_text[_text_key(command), model, number] = pair
+        for model in models:
+            found = self._by_text.get((_text_key(task), model, sample))
+            if found is not None:
+                yield found
+
+
+def _text_key(said: Task | Command) -> bytes:
+    text = json.dumps([said.task, said.success_condition])
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
 def _canonical(params: Mapping[str, Any]) -> str:

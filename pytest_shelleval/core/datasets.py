@@ -164,7 +164,7 @@ def _cell(name: str, cell: str) -> Any:
     if name in ("setup_commands", "tags") and cell.lstrip().startswith("["):
         try:
             value = json.loads(cell)
-        except ValueError:
+        except (ValueError, RecursionError):
             return cell
         return value if isinstance(value, list) else cell
     return cell

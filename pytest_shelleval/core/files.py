@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from pytest_shelleval.core.errors import UserError
 
 _SHOWN_FAULTS = 20
+_BLOCK = 8192
 
 
 def dump_line(record: Mapping[str, Any]) -> bytes:
@@ -45,8 +46,11 @@ class JsonLinesWriter:
         if not truncate:
             _cut_broken_tail(self._fd)
 
-    def write(self, record: Mapping[str, Any]) -> None:
-        """Append *record*. Raises UserError when the disk is full, and leaves no half line behind."""
+    def write(self, record: Mapping[str, Any]) -> int:
+        """Append *record*; returns the byte at which its line starts.
+
+        Raises UserError when the disk is full, and leaves no half line behind.
+        """
         line = dump_line(record)
         size = os.fstat(self._fd).st_size
         try:
@@ -56,6 +60,7 @@ class JsonLinesWriter:
         except OSError as error:
             os.ftruncate(self._fd, size)
             raise UserError(f"can't write {self.path}: {error.strerror}") from error
+        return size
 
     def close(self) -> None:
         """Close the file; may be repeated."""
@@ -75,6 +80,35 @@ class JsonLinesWriter:
         self.close()
 
 
+class JsonLinesReader:
+    """Reads single lines of a file, wherever they stand. Raises UserError when it can't be read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise UserError(f"can't read {path}: {error.strerror}") from error
+
+    def read(self, offset: int) -> dict[str, Any]:
+        """The object of the line that starts at byte *offset*."""
+        try:
+            text = block = os.pread(self._fd, _BLOCK, offset)
+            while block and b"\n" not in block:
+                block = os.pread(self._fd, max(_BLOCK, len(text)), offset + len(text))
+                text += block
+            record: dict[str, Any] = json.loads(text.partition(b"\n")[0])
+        except (OSError, ValueError, RecursionError) as error:
+            raise UserError(f"can't read {self.path}: {error}") from error
+        return record
+
+    def close(self) -> None:
+        """Close the file; may be repeated."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
 def _cut_broken_tail(fd: int) -> None:
     """Drop a last line without its newline, unless it is whole JSON: then end it."""
     size = os.fstat(fd).st_size
@@ -88,7 +122,7 @@ def _cut_broken_tail(fd: int) -> None:
         return
     try:
         json.loads(tail)
-    except ValueError:
+    except (ValueError, RecursionError):
         os.ftruncate(fd, size - len(tail))
     else:
         os.write(fd, b"\n")
@@ -100,26 +134,49 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     Raises UserError naming the file and every broken line (the first 20 of them), after the last
     good one was given.
     """
+    return ((number, record) for number, _, record in locate_json_lines(path))
+
+
+def locate_json_lines(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """As :func:`read_json_lines`, with the byte at which each line starts after its number."""
     faults: list[str] = []
+    start = end = 0
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
+                start, end = end, end + len(line)
                 if not line.strip():
                     continue
                 try:
                     record = json.loads(line)
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     if line.endswith(b"\n"):
                         faults.append(f"{path}:{number}: not JSON: {error}")
                     continue
                 if not isinstance(record, dict):
                     faults.append(f"{path}:{number}: a JSON object is expected on every line")
                     continue
-                yield number, record
+                yield number, start, record
     except OSError as error:
         raise UserError(f"can't read {path}: {error.strerror}") from error
     if faults:
         raise UserError(list_faults(faults))
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock that the file *path* stands for; waits while another process has it.
+
+    It goes with its process, however that ends.
+    """
+    import fcntl  # not everywhere where this module is imported
+
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def list_faults(faults: list[str]) -> str:
@@ -135,18 +192,26 @@ def replace_file(path: Path, text: str) -> None:
 
     Raises UserError when it can't be written.
     """
+    replace_file_by(path, [text.encode()])
+
+
+def replace_file_by(path: Path, parts: Iterable[bytes]) -> None:
+    """As :func:`replace_file`, with what all *parts* come to; one of them is in memory at a time."""
     temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(fd, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(fd, "wb") as file:
+            for part in parts:
+                file.write(part)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
+        temporary = None
     except OSError as error:
+        raise UserError(f"can't write {path}: {error.strerror}") from error
+    finally:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
-        raise UserError(f"can't write {path}: {error.strerror}") from error

@@ -10,8 +10,19 @@ from pytest_shelleval.core.commands import Command
 from pytest_shelleval.core.tasks import Task
 
 Status = Literal["passed", "failed", "error"]
-_KEPT_ON_RESTART = frozenset({"command", "attempt", "worker", "steps", "tags", "difficulty_level"})
-ErrorKind = Literal["inference", "setup", "sandbox", "crashed", "interrupted"]
+_KEPT_ON_RESTART = frozenset(
+    {
+        "command",
+        "attempt",
+        "faults",
+        "worker",
+        "steps",
+        "tags",
+        "difficulty_level",
+        "execution_key",
+    }
+)
+ErrorKind = Literal["inference", "setup", "sandbox", "crashed", "interrupted", "flaky"]
 
 
 def empty_command(task: Task, model: str | None, sample: int) -> Command:
@@ -26,6 +37,12 @@ def empty_command(task: Task, model: str | None, sample: int) -> Command:
         model=model,
         sample=sample,
     )
+
+
+def broken_by(sandbox: Mapping[str, Any]) -> str:
+    """What the command broke, by a result's *sandbox* field; empty where nothing that is needed."""
+    canary = str(sandbox.get("canary") or "")
+    return canary.removeprefix("failed: ") if canary.startswith("failed: ") else ""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -68,20 +85,31 @@ class Result:
     output_truncated: bool = False
     steps: str | None = None
     sandbox: dict[str, Any] = field(default_factory=dict)
-    """``{kind, image or rootfs, id}``."""
+    """``{kind, image or rootfs, id}``; ``canary``, where a known-good command was run after a
+    suspicious end: ``ok``, or ``failed: WHY`` where the command has broken the sandbox."""
     effects: dict[str, Any] | None = None
     """What the command did, see :class:`~pytest_shelleval.core.sandbox.Observant`; None where the
     sandbox does not say."""
     tampered: list[str] = field(default_factory=list)
     """Programs that the condition may use and that the command replaced or took away: no verdict of
     that condition can be believed, and the task has failed."""
+    missing: dict[str, str | None] = field(default_factory=dict)
+    """Programs that the output says were not found, and where the sandbox has them; None: nowhere."""
     durations: dict[str, float] = field(default_factory=dict)
     """Seconds: ``sandbox``, ``setup``, ``command``, ``test``."""
     tags: list[str] = field(default_factory=list)
     difficulty_level: str | int | float | None = None
     attempt: int = 1
     """Sandboxes used; more than 1 after infrastructure faults."""
+    faults: list[str] = field(default_factory=list)
+    """Why earlier attempts were given up."""
+    executions: list[str] | None = None
+    """The status of each execution, where the command was run several times."""
     worker: str = "main"
+    execution_key: str | None = None
+    """Equal where a verdict would be the same; see :mod:`pytest_shelleval.core.replay`."""
+    reused_from: str | None = None
+    """Node id of the item that was executed in place of this one, whose command is the same."""
 
     @classmethod
     def of(cls, task: Task, command: Command, worker: str = "main") -> Result:
@@ -123,13 +151,19 @@ class Result:
         self.status, self.error_kind, self.error = "error", kind, error
         self.command_success = self.test_passed = self.overall_success = False
 
-    def restart(self) -> None:
-        """Forget what the sandbox that failed brought, for a further attempt."""
+    def restart(self, fault: str) -> None:
+        """Forget what the sandbox that failed brought, but for *fault*, for a further attempt."""
         fresh = Result(command=self.command)
         for each in fields(Result):
             if each.name not in _KEPT_ON_RESTART:
                 setattr(self, each.name, getattr(fresh, each.name))
         self.attempt += 1
+        self.faults.append(fault)
+
+    @property
+    def broke(self) -> str:
+        """What the command broke in its sandbox; empty where it broke nothing that is needed."""
+        return broken_by(self.sandbox)
 
     def failure_reason(self) -> str:
         """Why the task did not pass, in one line; empty when it passed."""
@@ -143,6 +177,8 @@ class Result:
             return "the command timed out"
         if self.limit is not None:
             return f"the command went over the limit on {self.limit}"
+        if self.broke:
+            return f"the command broke its sandbox: {self.broke}"
         if not self.command_success:
             return f"the command failed with exit code {self.command_exit_code}"
         if self.tampered:

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pytest_shelleval.core.files import locked
+
 WORTH_SECONDS = 0.05
 """A setup shorter than this is as fast as its snapshot."""
 _MOST_KEPT = 256 << 20
@@ -82,7 +84,7 @@ class Snapshots:
         elif self._directory is None:
             yield Entry(self, key, None, True)
         else:
-            with self._locked(self._directory / f"{key}.lock"):
+            with locked(self._directory / f"{key}.lock"):
                 self._read(self._directory / key, key)
                 yield Entry(self, key, self._kept.get(key), key not in self._kept)
 
@@ -104,15 +106,3 @@ class Snapshots:
         with contextlib.suppress(OSError, ValueError, EOFError, TypeError):
             content = path.read_bytes()
             self._kept[key] = Kept(*marshal.loads(content)) if content else None
-
-    @contextlib.contextmanager
-    def _locked(self, path: Path) -> Iterator[None]:
-        import fcntl  # not everywhere where this module is imported
-
-        # The lock goes with its process, however that ends.
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)

@@ -25,6 +25,8 @@ class Outcome:
     groups: tuple[str, ...]
     seconds: float
     reason: str
+    reused: bool = False
+    """Nothing was executed: another result is of the same command."""
 
 
 @dataclass
@@ -33,6 +35,8 @@ class Tally:
 
     outcomes: dict[Key, Outcome] = field(default_factory=dict)
     usage: Counter[str] = field(default_factory=Counter)
+    batch_usage: Counter[str] = field(default_factory=Counter)
+    """Of these, what was bought through the Batch API."""
     durations: Counter[str] = field(default_factory=Counter)
     sandboxes: dict[str, None] = field(default_factory=dict)
     """Image, or kind where there is none, of the sandboxes used, in order of appearance."""
@@ -43,7 +47,10 @@ class Tally:
         durations: Mapping[str, float] = record.get("durations") or {}
         if key not in self.outcomes:  # tokens are bought once, however often a command runs
             usage: Mapping[str, Any] = record.get("usage") or {}
-            self.usage.update({name: n for name, n in usage.items() if isinstance(n, int)})
+            counts = {name: n for name, n in usage.items() if isinstance(n, int)}
+            self.usage.update(counts)
+            if record.get("inference") == "batch":
+                self.batch_usage.update(counts)
         self.durations.update(durations)
         sandbox: Mapping[str, Any] = record.get("sandbox") or {}
         if name := sandbox.get("image") or sandbox.get("kind"):
@@ -57,7 +64,15 @@ class Tally:
             groups=tuple(groups),
             seconds=sum(durations.values()),
             reason=reason,
+            reused=record.get("reused_from") is not None,
         )
+
+    def include(self, other: Tally) -> None:
+        """Count also all that *other* has counted, which are other commands."""
+        self.outcomes |= other.outcomes
+        self.usage.update(other.usage)
+        self.durations.update(other.durations)
+        self.sandboxes |= other.sandboxes
 
     @classmethod
     def of_file(cls, path: Path) -> Tally:
@@ -181,6 +196,7 @@ def summarize(tally: Tally, *, total: int | None = None, **facts: Any) -> dict[s
         "scored_rate": overall["scored_rate"],
         "unrun_samples": total - recorded,
         "complete": recorded == total,
+        "reused": sum(outcome.reused for outcome in tally.outcomes.values()),
         "interval_95": overall["interval_95"],
         "pass_at_k": tally.pass_at_k(),
         "by_model": {

@@ -53,6 +53,21 @@ class Row:
     """Set when the row could not even be read."""
 
 
+@dataclass(frozen=True, slots=True)
+class RowFault:
+    """One thing that is wrong with a row."""
+
+    where: str
+    """Like :attr:`Row.where`."""
+    what: str
+    """``task: missing``."""
+    own_id: str | None = None
+    """The id that the row brings, if it does and could be read."""
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
+
+
 def safe_id(text: str) -> str:
     """*text* made fit for a node id: no ``::``, white space, brackets or control characters.
 
@@ -79,27 +94,35 @@ def build_tasks(
     Rows that say the same and bring no id get ``-2``, ``-3``; an id that two rows bring is a fault,
     also over several datasets. Raises UserError that names every fault by file, line and field.
     """
+    tasks, faults = sift_tasks(datasets, max_samples=max_samples)
+    if faults:
+        raise UserError(list_faults([str(fault) for fault in faults]))
+    return tasks
+
+
+def sift_tasks(
+    datasets: Iterable[Iterable[Row]], *, max_samples: int | None = None
+) -> tuple[list[list[Task]], list[RowFault]]:
+    """Like :func:`build_tasks`: the tasks of the rows that are whole, and what is wrong with others."""
     builder = _Builder()
     tasks = [
         [task for row in _first(rows, max_samples) for task in builder.build(row)]
         for rows in datasets
     ]
-    if builder.faults:
-        raise UserError(list_faults(builder.faults))
-    return tasks
+    return tasks, builder.faults
 
 
 class _Builder:
     """Builds tasks and remembers the ids that are taken."""
 
     def __init__(self) -> None:
-        self.faults: list[str] = []
+        self.faults: list[RowFault] = []
         self._sources: dict[str, str] = {}
 
     def build(self, row: Row) -> list[Task]:
         """The task of *row*, or none when there are faults."""
         if row.fault is not None:
-            self.faults.append(row.fault)
+            self.faults.append(RowFault(row.where, row.fault.removeprefix(f"{row.where}: ")))
             return []
         checked = _Checked(row)
         task = checked.task()
@@ -108,10 +131,10 @@ class _Builder:
                 task = replace(task, task_id=self._numbered(task.task_id))
             else:
                 checked.faults.append(
-                    f"{row.where}: {checked.own_id_field}: {checked.own_id!r} is also the id of "
+                    f"{checked.own_id_field}: {checked.own_id!r} is also the id of "
                     f"{self._sources[task.task_id]}; ids must differ over all datasets of a run"
                 )
-        self.faults += checked.faults
+        self.faults += [RowFault(row.where, what, checked.own_id) for what in checked.faults]
         if task is None or checked.faults:
             return []
         self._sources[task.task_id] = row.where
@@ -190,7 +213,7 @@ class _Checked:
         )
 
     def _fault(self, name: str, what: str) -> None:
-        self.faults.append(f"{self.row.where}: {name}: {what}")
+        self.faults.append(f"{name}: {what}")
 
     def _string(self, name: str, value: str) -> str | None:
         if _lone_surrogate(value):

@@ -3,87 +3,17 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 
-from pytest_shelleval.core.commands import Command
 from pytest_shelleval.core.errors import SandboxError, SandboxUnavailable
 from pytest_shelleval.core.execution import Execution, ExecutionPolicy, SetupFailed, setup_script
 from pytest_shelleval.core.observation import tampered
 from pytest_shelleval.core.results import Result
 from pytest_shelleval.core.sandbox import ExecResult, Sandbox, SandboxProvider
 from pytest_shelleval.core.tasks import Task
-
-Answer = Callable[[str], ExecResult]
-
-
-def done(exit_code: int | None = 0, output: str = "", **more: Any) -> ExecResult:
-    return ExecResult(output=output, exit_code=exit_code, **more)
-
-
-class Scripted:
-    """Sandboxes that answer what a test says, and remember what they were asked."""
-
-    def __init__(self, answer: Answer, *, broken: int = 0) -> None:
-        self.answer = answer
-        self.broken = broken
-        self.asked: list[tuple[str, str, str | None]] = []
-        self.open = 0
-        self.acquired = 0
-
-    def acquire(self) -> Sandbox:
-        self.acquired += 1
-        if self.acquired <= self.broken:
-            raise SandboxError("no sandbox today")
-        self.open += 1
-        return ScriptedSandbox(self)
-
-    @property
-    def info(self) -> Mapping[str, Any]:
-        return {"kind": "scripted"}
-
-    def close(self) -> None:
-        pass
-
-
-class ScriptedSandbox:
-    def __init__(self, script: Scripted) -> None:
-        self._script = script
-        self.id = f"s{script.acquired}"
-        self.info = {"kind": "scripted", "id": self.id}
-
-    def exec(self, text: str, *, timeout: float, cwd: str | None = None) -> ExecResult:
-        self._script.asked.append(("exec", text, cwd))
-        return self._script.answer(text)
-
-    def exec_session(self, text: str, *, timeout: float) -> ExecResult:
-        self._script.asked.append(("session", text, None))
-        return self._script.answer(text)
-
-    def session_directory(self) -> str:
-        return "/where/it/ended"
-
-    def close(self) -> None:
-        self._script.open -= 1
-
-
-def task(*setup: str, **fields: Any) -> Task:
-    return Task(
-        task_id="t", task="Do it", setup_commands=setup, success_condition="CHECK", **fields
-    )
-
-
-def command(text: str | None = "COMMAND") -> Command:
-    return Command(
-        task_id="t",
-        task="Do it",
-        setup_commands=[],
-        success_condition="CHECK",
-        generated_command=text,
-        timestamp="2026-01-01T00:00:00Z",
-    )
+from tests.core.fakes import Answer, Scripted, ScriptedSandbox, command, done, task
 
 
 def run(source: SandboxProvider, the_task: Task, **policy: Any) -> Result:
@@ -110,7 +40,7 @@ def run(source: SandboxProvider, the_task: Task, **policy: Any) -> Result:
 def test_the_verdict_needs_both_command_and_condition(
     of_command: ExecResult, of_check: ExecResult, status: str, reason: str
 ) -> None:
-    source = Scripted(lambda text: of_command if text == "COMMAND" else of_check)
+    source = Scripted(lambda text: {"COMMAND": of_command, "CHECK": of_check}.get(text, done()))
     result = run(source, task())
     assert (result.status, result.failure_reason()) == (status, reason)
     assert result.overall_success == (result.command_success and result.test_passed)
@@ -220,6 +150,7 @@ def test_a_syntax_error_stays_in_its_item() -> None:
 def test_infrastructure_faults_are_tried_again_in_a_fresh_sandbox() -> None:
     result = run(Scripted(lambda text: done(), broken=2), task())
     assert (result.status, result.attempt) == ("passed", 3)
+    assert result.faults == ["no sandbox today"] * 2
 
 
 def test_a_sandbox_that_dies_under_the_command_is_replaced_and_set_up_again() -> None:
@@ -233,7 +164,10 @@ def test_a_sandbox_that_dies_under_the_command_is_replaced_and_set_up_again() ->
 
     source = Scripted(answer)
     result = run(source, task("SETUP", steps="shared"))
-    assert calls == ["SETUP", "COMMAND", "SETUP", "COMMAND", "CHECK"]
+    assert [text for text in calls if text != "CANARY"] == [
+        *("SETUP", "COMMAND"),
+        *("SETUP", "COMMAND", "CHECK"),
+    ]
     assert (result.status, result.attempt, source.open) == ("passed", 2, 0)
     assert [step["command"] for step in result.trajectory] == ["SETUP", "COMMAND"]
 

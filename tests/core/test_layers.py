@@ -10,7 +10,7 @@ import pytest
 
 import pytest_shelleval
 
-INNER = ("core", "models", "sandboxes", "report")
+INNER = ("core", "models", "sandboxes", "report", "validation")
 HEAVY = {"openai", "datasets", "httpx", "docker", "rich", "pyarrow", "asyncio", "ctypes"}
 
 
@@ -55,7 +55,7 @@ def test_core_imports_no_other_layer() -> None:
         f"for name in {modules('core')!r}: importlib.import_module(name)\n"
         "print(*sys.modules)"
     ).split()
-    for layer in ("models", "sandboxes", "report"):
+    for layer in ("models", "sandboxes", "report", "validation"):
         assert not [name for name in loaded if name.startswith(f"pytest_shelleval.{layer}")]
 
 

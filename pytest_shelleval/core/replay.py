@@ -1,0 +1,97 @@
+"""Verdicts that are already known: when two executions come to the same, and results to replay."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pytest_shelleval.core.commands import Command
+from pytest_shelleval.core.errors import UserError
+from pytest_shelleval.core.execution import ExecutionPolicy
+from pytest_shelleval.core.files import replace_file
+from pytest_shelleval.core.results import Result
+from pytest_shelleval.core.tasks import Task
+
+_DIGITS = 32
+# Of the policy: what never decides a verdict, and what a task may replace.
+_APART = frozenset({"attempts", "steps"})
+
+
+class ExecutionKeys:
+    """Makes a result's ``execution_key``: a hash of all that decides a verdict.
+
+    That is the kind of sandbox with its image or files and its limits, which steps share a shell,
+    setup, command and condition, and the time they have. What the image or the own code of a
+    conftest.py contains is not looked into.
+    """
+
+    def __init__(self, policy: ExecutionPolicy, sandbox: Mapping[str, Any]) -> None:
+        rules = {name: it for name, it in asdict(policy).items() if name not in _APART}
+        self._policy = policy
+        self._common = hashlib.sha256(_canonical([rules, sandbox]))
+
+    def of(self, task: Task, command: Command | None) -> str:
+        """32 hex digits for *command*, or for there being none, with *task*'s setup and condition."""
+        text = None if command is None else command.generated_command
+        content = [
+            text,
+            # without a command: whether it was the model that gave none
+            text is None and command is not None and command.raw_response is not None,
+            task.setup_commands,
+            task.success_condition,
+            task.steps or self._policy.steps,
+            task.timeout or self._policy.command_timeout,
+        ]
+        digest = self._common.copy()
+        digest.update(_canonical(content))
+        return digest.hexdigest()[:_DIGITS]
+
+
+def _canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, default=str).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """Results of earlier runs that stand for an execution: where each of them is recorded."""
+
+    results: Path
+    """results.jsonl; lines are only added to it while this is in use."""
+    offsets: Mapping[str, int]
+    """Where the line of each item starts, in bytes, by the item's node id."""
+    verdicts: Mapping[str, str] = field(default_factory=dict)
+    """Node ids of items whose verdict others may take over, by the key that they share."""
+
+    def result(self, nodeid: str) -> Result | None:
+        """What is recorded for the item *nodeid*; None where it has to be run.
+
+        Raises UserError when the file can't be read.
+        """
+        offset = self.offsets.get(nodeid)
+        if offset is None:
+            return None
+        try:
+            with self.results.open("rb") as file:
+                file.seek(offset)
+                return Result.from_record(json.loads(file.readline()))
+        except (OSError, ValueError) as error:
+            raise UserError(f"can't read {self.results}: {error}") from error
+
+    def save(self, path: Path) -> None:
+        """Write it to *path* for other processes. Raises UserError when it can't be written."""
+        replace_file(path, json.dumps([str(self.results), dict(self.offsets), dict(self.verdicts)]))
+
+    @classmethod
+    def load(cls, path: Path) -> Replay:
+        """What :meth:`save` wrote to *path*; nothing to replay where there is no such file."""
+        try:
+            results, offsets, verdicts = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return cls(path, {})
+        except (OSError, ValueError) as error:
+            raise UserError(f"can't read {path}: {error}") from error
+        return cls(Path(results), offsets, verdicts)

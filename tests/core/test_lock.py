@@ -1,0 +1,74 @@
+"""One run per output folder."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pytest_shelleval.core.errors import UserError
+from pytest_shelleval.core.lock import LOCK, FolderLock
+
+HOLDER = """
+import subprocess, sys, os, pathlib
+from pytest_shelleval.core.lock import FolderLock
+lock = FolderLock(pathlib.Path(sys.argv[1]), ["pytest", "--one"])
+if os.fork() == 0:  # what a test may start; it must not hold the lock on
+    sys.stdin.read()
+    os._exit(0)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_the_second_is_refused_with_the_name_of_the_first(tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "out"
+    first = FolderLock(folder, ["pytest", "--shelleval-model=oracle"])
+    with pytest.raises(UserError) as refused:
+        FolderLock(folder, ["pytest"])
+    message = str(refused.value)
+    assert message.startswith(f"{folder} is in use by another run: pid {os.getpid()} on ")
+    assert "\n  pytest --shelleval-model=oracle\n" in message
+    first.release()
+    first.release()
+    assert not (tmp_path / "deep").exists()  # as it was
+    second = FolderLock(folder, ["pytest"])
+    (folder / "results.jsonl").touch()
+    second.release()
+    assert os.listdir(folder) == ["results.jsonl"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_the_lock_goes_with_its_process(tmp_path: Path, number: signal.Signals) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(UserError, match=f"pid {holder.pid} .*\n  pytest --one\n"):
+        FolderLock(tmp_path, ["pytest"])
+    holder.send_signal(number)
+    assert holder.wait(30) == -number
+    deadline = time.monotonic() + 30
+    while True:  # a child that it had just forked may not have let go yet
+        try:
+            FolderLock(tmp_path, ["pytest"]).release()
+            break
+        except UserError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    holder.communicate()  # ends the child
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=rf"can't write .*file/{LOCK}: Not a directory"):
+        FolderLock(tmp_path / "file", ["pytest"])
