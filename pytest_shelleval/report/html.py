@@ -6,12 +6,13 @@ import base64
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from pytest_shelleval.core.files import replace_file
+from pytest_shelleval.core.files import replace_file_by
 from pytest_shelleval.core.stats import Estimate
 from pytest_shelleval.report.charts import distributions
 from pytest_shelleval.report.compare import KINDS, Comparison, compare_runs, title
@@ -62,12 +63,12 @@ def write_report(directory: Path, *, baseline: Path | None = None) -> Path:
     run = load_run(directory)
     comparison = None if baseline is None else compare_runs(load_run(baseline), run)
     path = run.results.with_name(REPORT)
-    replace_file(path, render(run, comparison))
+    replace_file_by(path, (part.encode() for part in render(run, comparison)))
     return path
 
 
-def render(run: RecordedRun, comparison: Comparison | None = None) -> str:
-    """The report as HTML."""
+def render(run: RecordedRun, comparison: Comparison | None = None) -> Iterator[str]:
+    """The report as HTML, in parts: a large run's is never in memory as a whole."""
     from jinja2 import Environment, StrictUndefined
 
     assets = files("pytest_shelleval.report") / "assets"
@@ -88,7 +89,7 @@ def render(run: RecordedRun, comparison: Comparison | None = None) -> str:
     # Markup, for what is made here and safe: a script and style of ours, JSON and base64
     from markupsafe import Markup
 
-    return template.render(
+    return template.generate(
         script=Markup(script),
         style=Markup(style),
         policy=_policy(script, style),

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import math
+import shlex
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from pytest_shelleval.core.ledger import RESULTS
 from pytest_shelleval.report.compare import KINDS, Comparison
 from pytest_shelleval.report.run import RecordedRun, Row
 
@@ -59,8 +63,17 @@ def index(run: RecordedRun, comparison: Comparison | None) -> dict[str, Any]:
         "columns": columns,
         "perChunk": _PER_CHUNK,
         "samples": run.samples,
+        "results": shlex.quote(_place(run)),
         "baseline": comparison is not None,
     }
+
+
+def _place(run: RecordedRun) -> str:
+    """The run as ``shelleval reproduce`` takes it: seen from here, where it is below."""
+    path = run.results.parent if run.results.name == RESULTS else run.results
+    with contextlib.suppress(ValueError):
+        path = path.absolute().relative_to(Path.cwd())
+    return str(path)
 
 
 def chunks(run: RecordedRun, comparison: Comparison | None) -> Iterator[str]:

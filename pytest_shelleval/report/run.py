@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pytest_shelleval.core.errors import UserError
-from pytest_shelleval.core.files import list_faults, read_json_lines
+from pytest_shelleval.core.files import list_faults, locate_json_lines
+from pytest_shelleval.core.ledger import RESULTS
 from pytest_shelleval.core.stats import Estimate, clustered_rate
 from pytest_shelleval.core.summary import Tally, status_of, summarize
 from pytest_shelleval.report.reasons import Reason, reason_of
 
-RESULTS = "results.jsonl"
 SUMMARY = "summary.json"
 
 
@@ -107,14 +106,13 @@ def results_file(path: Path) -> Path:
 def load_run(path: Path) -> RecordedRun:
     """The run in *path*, a folder or a results.jsonl. Raises UserError when it can't be read."""
     file = results_file(path)
-    starts = _line_starts(file)
     rows: dict[tuple[str, str, int], Row] = {}
     tally, sandboxes, steps, faults = Tally(), set(), set(), []
-    for number, record in read_json_lines(file):
+    for number, start, record in locate_json_lines(file):
         if record.get("task_id") is None:
             faults.append(f"{file}:{number}: field 'task_id' is missing")
             continue
-        row = _row(record, starts[number - 1])
+        row = _row(record, start)
         rows[row.task_id, row.model, row.sample] = row
         tally.add({**record, "task_id": row.task_id}, row.reason.text if row.reason else "")
         sandbox: Mapping[str, Any] = record.get("sandbox") or {}
@@ -229,18 +227,6 @@ def _row(record: Mapping[str, Any], offset: int) -> Row:
         prompt=record.get("prompt_hash") or "",
         offset=offset,
     )
-
-
-def _line_starts(path: Path) -> array[int]:
-    starts, position = array("Q"), 0
-    try:
-        with path.open("rb") as file:
-            for line in file:
-                starts.append(position)
-                position += len(line)
-    except OSError as error:
-        raise UserError(f"can't read {path}: {error.strerror}") from error
-    return starts
 
 
 def _summary(path: Path, tally: Tally) -> tuple[dict[str, Any], bool, list[str]]:

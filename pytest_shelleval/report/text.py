@@ -28,6 +28,7 @@ def header(
     models: str,
     phase: str,
     sandbox: str,
+    shard: str | None,
     workers: int | None,
 ) -> list[str]:
     """Lines for the head of a run: what is evaluated, with what, where.
@@ -37,7 +38,7 @@ def header(
     where = f"sandbox {sandbox}" + (f", {count(workers, 'worker')}" if workers else "")
     line = (
         f"shelleval: {count(rows, 'task')} of {names} (sha256 {sha256[:8]}), model {models}, phase "
-        f"{phase}, {where}"
+        f"{phase}, {where}" + (f", shard {shard}" if shard else "")
     )
     return list(wrapped(line))
 
@@ -59,6 +60,8 @@ def section(
             f"PARTIAL RUN: {summary['unrun_samples']:,} of {summary['total_samples']:,} selected "
             "commands have no result"
         )
+    if summary.get("shard"):
+        yield f"shard {summary['shard']}: shelleval merge puts all shards together"
     yield from _models(tally, summary)
     yield from _errors(tally)
     for kind in ("tag", "difficulty"):
@@ -80,6 +83,7 @@ def _models(tally: Tally, summary: Mapping[str, Any]) -> Iterator[str]:
     errors = tally.count("error")
     total = summary.get("total_samples", recorded)
     yield (f"selected {total:,}, run {recorded:,}, errors {errors:,}, scored {recorded - errors:,}")
+    yield from _origins(summary)
     for model in tally.models:
         rate = pass_rate(tally, model)
         passed, failed, errors = (tally.count(s, model) for s in ("passed", "failed", "error"))
@@ -98,6 +102,16 @@ def _models(tally: Tally, summary: Mapping[str, Any]) -> Iterator[str]:
             if len(at_k) > 1:
                 estimate = pass_rate(tally, model, k)
                 yield f"  pass@{k:<3} {percent(estimate.value):>7} ({interval(estimate)})"
+
+
+def _origins(summary: Mapping[str, Any]) -> Iterator[str]:
+    """How many results are not of this run's making."""
+    if summary.get("replayed"):
+        yield f"{summary['replayed']:,} replayed from an earlier run"
+    if summary.get("reused"):
+        yield f"{summary['reused']:,} reused from another item with the same command"
+    if summary.get("kept"):
+        yield f"{summary['kept']:,} of an earlier run, not selected now"
 
 
 def _errors(tally: Tally) -> Iterator[str]:

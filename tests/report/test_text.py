@@ -74,6 +74,7 @@ def test_80_columns_and_nothing_that_acts(tmp_path: Path) -> None:
         models=hostile,
         phase="both",
         sandbox="local",
+        shard="99/100",
         workers=2,
     )
     assert max(map(len, lines)) <= 80
