@@ -9,12 +9,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pytest_shelleval import __version__, cli_extract
+from pytest_shelleval import __version__, cli_extract, cli_merge, cli_validate
 from pytest_shelleval.core.errors import SandboxUnavailable, UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``shelleval`` with *arguments*; the exit status: 0 done, 1 said no, 2 wrong input."""
+    parsed = build_parser().parse_args(arguments)
+    try:
+        status: int = parsed.run(parsed)
+    except (UserError, SandboxUnavailable) as error:
+        print(f"shelleval: {error}", file=sys.stderr)
+        return 2
+    return status
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the command line; what it parses has ``run``, a function of it."""
     parser = argparse.ArgumentParser(
         prog="shelleval", description="Beside pytest --shelleval-dataset=...: runs and machines."
     )
@@ -23,15 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _add_doctor(commands)
     _add_report(commands)
     _add_compare(commands)
+    _add_reproduce(commands)
     _add_serve(commands)
     cli_extract.add_parser(commands)
-    parsed = parser.parse_args(arguments)
-    try:
-        status: int = parsed.run(parsed)
-    except (UserError, SandboxUnavailable) as error:
-        print(f"shelleval: {error}", file=sys.stderr)
-        return 2
-    return status
+    cli_merge.add_parser(commands)
+    cli_validate.add_parser(commands)
+    return parser
 
 
 def _add_doctor(commands: Any) -> None:
@@ -75,6 +83,12 @@ def _compare(parsed: argparse.Namespace) -> int:
     else:
         print("\n".join(comparison.lines()))
     return 0
+
+
+def _add_reproduce(commands: Any) -> None:
+    from pytest_shelleval.cli_reproduce import add_parser
+
+    add_parser(commands)
 
 
 def _add_serve(commands: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Generator, Iterable, Sequence
@@ -12,36 +11,37 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_shelleval import __version__
 from pytest_shelleval.core.errors import InferenceAborted, SandboxUnavailable, UserError
 from pytest_shelleval.phase1 import Phase1
+from pytest_shelleval.provenance import git_commit, versions
 from pytest_shelleval.run import Run, Subject, send_run
 from pytest_shelleval.terminal import forecast_lines, inference_lines, relative
+from pytest_shelleval.validating import validate
 
 if TYPE_CHECKING:
     from xdist.workermanage import WorkerController
 
     from pytest_shelleval.conclusion import Conclusion
-    from pytest_shelleval.core.files import JsonLinesWriter
+    from pytest_shelleval.core.summary import Tally
+    from pytest_shelleval.models.money import Prices
 
 
 class Controller:
     """A pytest plugin, registered in the controller of an active run only."""
 
     def __init__(self, config: pytest.Config, run: Run) -> None:
-        from pytest_shelleval.core.summary import Tally
+        from pytest_shelleval.known import known_of
+        from pytest_shelleval.recorder import Recorder
 
         self.config = config
         self.run = run
         self.phase1 = Phase1(config, run)
-        self.tally = Tally()
-        self.selected: list[str] = []
-        """Node ids of the items that this run is to execute."""
-        self._results: JsonLinesWriter | None = None
+        self.recorder = Recorder(
+            run, known_of(config, run), failed_again=bool(config.getoption("lf", False))
+        )
         self._failed_reports = 0
         self._started = time.monotonic()
         self.conclusion: Conclusion | None = None
-        self._lost = ""
         self._forecast: list[str] = []
 
     # -- start ------------------------------------------------------------------------------------
@@ -54,8 +54,12 @@ class Controller:
             if not self.config.option.collectonly:
                 self.phase1.check()
                 self._check_baseline()
-            if self.run.settings.phase != "inference" and not self.config.option.collectonly:
+                self._hold_folder()
+                if self.run.settings.phase != "inference":
+                    self.recorder.load()
+            if self._needs_sandbox and not self.config.option.collectonly:
                 self._check_sandbox()
+                self._make_state_directory()
         except (UserError, SandboxUnavailable) as error:
             raise pytest.UsageError(str(error)) from error
 
@@ -71,8 +75,14 @@ class Controller:
             models=", ".join(dict.fromkeys(model or "any" for model, _ in run.variants)),
             phase=run.settings.phase,
             sandbox=run.settings.sandbox,
+            shard=run.settings.shard,
             workers=len(getattr(option, "tx", None) or ()) or None,
         )
+
+    @property
+    def _needs_sandbox(self) -> bool:
+        settings = self.run.settings
+        return settings.phase != "inference" or settings.validate
 
     def _check_baseline(self) -> None:
         settings = self.run.settings
@@ -90,23 +100,31 @@ class Controller:
                 "--shelleval-fail-on needs an earlier run: name it by --shelleval-baseline"
             )
 
+    def _hold_folder(self) -> None:
+        """Keep other runs out of the output folder until this process ends."""
+        from pytest_shelleval.core.lock import FolderLock
+        from pytest_shelleval.options import without_secrets
+
+        arguments = without_secrets(self.config.invocation_params.args)
+        lock = FolderLock(self.run.settings.output_dir, ["pytest", *arguments])
+        self.config.add_cleanup(lock.release)
+
     def _check_sandbox(self) -> None:
-        from pytest_shelleval import plugin
+        from pytest_shelleval.known import has_own
         from pytest_shelleval.sandboxes.choice import check
 
-        manager = self.config.pluginmanager
-        replaced = manager.hook.pytest_shelleval_sandboxes.get_hookimpls() or any(
-            hasattr(other, name)
-            for other in manager.get_plugins()
-            if other is not plugin
-            for name in ("shelleval_sandboxes", "shelleval_sandbox")
-        )
-        if replaced:
+        own = ("pytest_shelleval_sandboxes", "shelleval_sandboxes", "shelleval_sandbox")
+        if has_own(self.config, *own):
             return
         self.run.sandbox_kind = check(self.run.settings.wish)
-        if self.run.sandbox_kind != "docker":
+
+    def _make_state_directory(self) -> None:
+        try:
             self.run.state_directory = Path(tempfile.mkdtemp(prefix="shelleval-"))
-            (self.run.state_directory / "snapshots").mkdir()
+            for name in ("snapshots", "verdicts"):
+                (self.run.state_directory / name).mkdir()
+        except OSError as error:
+            raise UserError(f"can't make a temporary folder: {error}") from error
 
     # -- phase 1 ----------------------------------------------------------------------------------
 
@@ -116,12 +134,18 @@ class Controller:
         Raises pytest.UsageError when it can't be done at all.
         """
         subjects = self.run.subjects
-        self.selected = [nodeid for nodeid in nodeids if nodeid in subjects]
-        if not self.selected:
+        selected = [nodeid for nodeid in nodeids if nodeid in subjects]
+        if not selected and self.run.settings.shard is None:
             return
+        wanted = [subjects[nodeid] for nodeid in selected]
         try:
-            self.phase1.ask_or_find([subjects[nodeid] for nodeid in self.selected])
-        except (UserError, InferenceAborted) as error:
+            if selected and self.run.settings.validate:
+                validate(self.config, self.run, wanted)
+            if selected:
+                self.phase1.ask_or_find(wanted)
+            if self.run.settings.phase != "inference":
+                self.recorder.begin(selected)
+        except (UserError, InferenceAborted, SandboxUnavailable) as error:
             raise pytest.UsageError(str(error)) from error
 
     def _look_ahead(self, nodeids: Iterable[str]) -> None:
@@ -152,50 +176,36 @@ class Controller:
         asked = self.phase1.summary
         if asked is not None and self.run.settings.phase == "inference":
             session.testsfailed += asked.failed
-        elif self.selected:
+        elif self.recorder.selected:
             self._gate(session)
         return outcome
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Write down the result that a report brings, and what became of a lost worker's item."""
-        from pytest_shelleval.report.reasons import reason_of
-        from pytest_shelleval.worker import result_on
+        from pytest_shelleval.worker import take_result
 
         if report.nodeid not in self.run.subjects:
             return
         self._failed_reports += report.failed
-        record = result_on(report)
+        record = take_result(report)
         if record is None and report.failed and report.when not in ("setup", "call", "teardown"):
             # pytest-xdist reports a worker that died with when="???"
             record = self._crashed(self.run.subjects[report.nodeid], str(report.longrepr))
         if record is not None:
-            self._write(record)
-            reason = reason_of(record)
-            self.tally.add(record, "" if reason is None else reason.text)
+            self.recorder.add(report.nodeid, record)
 
     def _crashed(self, subject: Subject, reason: str) -> dict[str, Any]:
         from pytest_shelleval.core.results import Result, empty_command
 
-        command = self.run.commands.for_execution(subject.task, subject.model, subject.sample)
+        command = self.run.command_of(subject)
         result = Result.of(
             subject.task,
             command or empty_command(subject.task, subject.model, subject.sample),
         )
+        result.execution_key = self.run.execution_key(subject.task, command)
         result.fail_as_error("crashed", reason)
         return result.to_record()
-
-    def _write(self, record: dict[str, Any]) -> None:
-        from pytest_shelleval.core.files import JsonLinesWriter
-
-        try:
-            if self._results is None:
-                path = self.run.settings.output_dir / "results.jsonl"
-                self._results = JsonLinesWriter(path, truncate=True)
-            self._results.write(record)
-        except UserError as error:
-            self._lost = self._lost or str(error)
-            raise pytest.UsageError(str(error)) from error
 
     # -- end --------------------------------------------------------------------------------------
 
@@ -203,13 +213,17 @@ class Controller:
         """Close results.jsonl and draw the conclusions, once; None when nothing was executed."""
         from pytest_shelleval.conclusion import conclude
 
-        if self._results is not None and self.conclusion is None:
-            self._results.close()
+        if self.recorder.begun and self.conclusion is None:
+            self.recorder.close()
             places = {
                 subject.task.task_id: subject.task.source for subject in self.run.subjects.values()
             }
             self.conclusion = conclude(
-                self.tally, self._summary(), self.run.settings, places, self._lost
+                self.recorder.tally,
+                self._summary(),
+                self.run.settings,
+                places,
+                self.recorder.lost,
             )
         return self.conclusion
 
@@ -223,9 +237,13 @@ class Controller:
             session.testsfailed = max(session.testsfailed, 1)
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_sessionfinish(self) -> Generator[None, object, object]:
+    def pytest_sessionfinish(
+        self, session: pytest.Session, exitstatus: int
+    ) -> Generator[None, object, object]:
         """Write summary and report also of a run that was cut short; clean up behind its workers."""
         self._conclude()
+        if self.run.settings.shard is not None and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+            session.exitstatus = pytest.ExitCode.OK  # there are more shards than tasks
         try:
             return (yield)  # pytest-xdist ends its workers in here
         finally:
@@ -248,7 +266,7 @@ class Controller:
             for line in inference_lines(asked, self.run.settings):
                 terminalreporter.write_line(line)
         if conclusion is not None:
-            for line in conclusion.lines():
+            for line in (*conclusion.lines(), *self.recorder.lines()):
                 terminalreporter.write_line(line)
             folder = relative(self.run.settings.output_dir, self.config.invocation_params.dir)
             terminalreporter.write_line(f"report: {folder}/report.html")
@@ -264,22 +282,25 @@ class Controller:
     def _summary(self) -> dict[str, Any]:
         from pytest_shelleval.core.summary import summarize
 
-        run, settings = self.run, self.run.settings
-        models = settings.model or tuple(filter(None, self.tally.models))
+        run, settings, tally = self.run, self.run.settings, self.recorder.tally
+        models = settings.model or tuple(filter(None, tally.models))
         asked = settings.phase != "execution"
         prices = settings.prices
         return summarize(
-            self.tally,
+            tally,
             # of all commands that were run, also those that an earlier run had bought
-            cost=None if prices is None else round(prices.cost(self.tally.usage), 6),
-            total=len(self.selected),
+            cost=None if prices is None else round(_cost(tally, prices), 6),
+            total=self.recorder.total,
+            replayed=len(self.recorder.replayed),
+            kept=self.recorder.kept,
+            shard=settings.shard,
             model_name=", ".join(models) or None,
             dataset_path=", ".join(settings.dataset) or str(settings.commands_file),
             evaluation_time=round(time.monotonic() - self._started, 3),
-            versions=_versions(),
+            versions=versions(),
             dataset_sha256=run.sha256,
             prompt_sha256=self.phase1.template.sha256 if asked else None,
-            git_commit=_git_commit(run.rootdir),
+            git_commit=git_commit(run.rootdir),
             settings=settings.public(),
         )
 
@@ -304,29 +325,6 @@ class XdistHooks:
             self._controller.infer(ids)
 
 
-def _versions() -> dict[str, str]:
-    import platform
-    from importlib.metadata import PackageNotFoundError, version
-
-    versions = {"pytest-shelleval": __version__, "python": platform.python_version()}
-    for package in ("pytest", "pytest-xdist", "openai", "datasets"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return versions
-
-
-def _git_commit(directory: Path) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            cwd=directory,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() or None if done.returncode == 0 else None
+def _cost(tally: Tally, prices: Prices) -> float:
+    direct = tally.usage - tally.batch_usage
+    return prices.cost(direct) + prices.cost(tally.batch_usage, batch=True)

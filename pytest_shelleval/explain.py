@@ -5,33 +5,57 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from pytest_shelleval.core.results import Result
+from pytest_shelleval.report.reasons import reason_of
 from pytest_shelleval.report.words import visible
 
 _SHOWN_LINES = 40
 _SHOWN_COLUMNS = 400
 
 
-def explain(result: Result) -> str:
-    """Why the task did not pass: the reason on the first line, then what was run and what came."""
+def explain(result: Result, again: str = "") -> str:
+    """Why the task did not pass: the reason on the first line, then what was run and what came.
+
+    *again* is the command line that reproduces it.
+    """
     command = result.command
-    lines = [visible(result.failure_reason()), ""]
-    lines += _block("task", command.task, "")
-    lines += _block("setup", "\n".join(command.setup_commands), "$ ")
-    lines += _output(result.setup_output)
-    lines += _block("command", command.generated_command or "", "$ ")
+    lines = [visible(_headline(result)), ""]
+    lines += block("task", command.task, "")
+    lines += block("setup", "\n".join(command.setup_commands), "$ ")
+    lines += output_lines(result.setup_output)
+    lines += block("command", command.generated_command or "", "$ ")
     if result.command_exit_code is not None or result.timed_out:
         code = "none: it timed out" if result.timed_out else result.command_exit_code
         lines.append(f"{'':11}exit code {code}" + ("; it left the shell" if result.exited else ""))
-        lines += _output(result.command_output, truncated=result.output_truncated)
-    lines += _block("condition", command.success_condition, "$ ")
+        lines += output_lines(result.command_output, truncated=result.output_truncated)
+    lines += block("condition", command.success_condition, "$ ")
     if result.test_exit_code is not None or result.test_timed_out:
         code = "none: it timed out" if result.test_timed_out else result.test_exit_code
         lines.append(f"{'':11}exit code {code}")
-        lines += _output(result.test_output)
+        lines += output_lines(result.test_output)
+    if again and command.generated_command is not None:
+        lines.append(f"reproduce  {visible(again)}")
     return "\n".join(lines)
 
 
-def _block(title: str, text: str, prompt: str) -> Iterator[str]:
+_GENERAL = ("error", "timeout", "limit", "killed", "exit", "tampered", "condition", "score")
+
+
+def _headline(result: Result) -> str:
+    """Why it did not pass: in a shell user's words, where the output gives them."""
+    reason = reason_of(result.to_record())
+    if reason is None or reason.kind in _GENERAL:
+        return result.failure_reason()
+    code = result.command_exit_code
+    return reason.text + ("" if code is None else f" (exit code {code})")
+
+
+def shortened(output: str) -> str:
+    """The *output* of a command as reports show it: visible, the first and last lines of a long one."""
+    return "\n".join(_cut(visible(output).splitlines()))
+
+
+def block(title: str, text: str, prompt: str) -> Iterator[str]:
+    """*text* under *title*, a prompt before its first line; nothing where it is empty."""
     if not text:
         return
     head = f"{title:<11}"
@@ -39,10 +63,12 @@ def _block(title: str, text: str, prompt: str) -> Iterator[str]:
         yield f"{head if number == 0 else '':11}{prompt if number == 0 else ' ' * len(prompt)}{line}"
 
 
-def _output(text: str | None, *, truncated: bool = False) -> Iterator[str]:
-    if not text:
-        return
-    for line in _cut(visible(text).splitlines()):
+def output_lines(
+    text: str | None, *, truncated: bool = False, whole: bool = False
+) -> Iterator[str]:
+    """An output, marked by a bar; its middle left out where it is long, unless it is wanted *whole*."""
+    lines = visible(text or "").splitlines()
+    for line in lines if whole else _cut(lines):
         yield f"{'':11}| {line}"
     if truncated:
         yield f"{'':11}| ... (there was more than the output limit)"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pytest_shelleval.core.commands import Command, CommandStore
     from pytest_shelleval.core.sandbox import Sandbox, SandboxProvider
     from pytest_shelleval.core.tasks import Task
-    from pytest_shelleval.options import Settings
+    from pytest_shelleval.settings import Settings
 
 
 @pytest.fixture(scope="session")
@@ -57,34 +57,40 @@ def shelleval_sandboxes(
     provider.close()
 
 
-@pytest.fixture
-def shelleval_task(request: pytest.FixtureRequest) -> Task:
-    """The task of this item."""
-    from pytest_shelleval.items import TaskItem
+# Of the fixtures that are made for every item none takes ``request``: pytest makes it anew for each
+# that does, twice, and that takes longer than what they do.
 
-    if not isinstance(request.node, TaskItem):
-        raise pytest.UsageError("shelleval_task is only there for the items of a dataset")
-    return request.node.subject.task
+
+@pytest.fixture
+def shelleval_task(pytestconfig: pytest.Config) -> Task:
+    """The task of this item."""
+    from pytest_shelleval.items import current_item
+
+    return current_item(pytestconfig).subject.task
 
 
 @pytest.fixture
 def shelleval_command(
-    request: pytest.FixtureRequest, shelleval_task: Task, shelleval_commands: CommandStore
+    pytestconfig: pytest.Config, shelleval_task: Task, shelleval_commands: CommandStore
 ) -> Command:
     """The model's command for this item. Without one the item is an error, and no failure."""
-    from pytest_shelleval.items import find_command
+    from pytest_shelleval.items import current_item, find_command
 
-    return find_command(request.node, shelleval_task, shelleval_commands)
+    return find_command(current_item(pytestconfig), shelleval_task, shelleval_commands)
 
 
 @pytest.fixture
 def shelleval_sandbox(
-    request: pytest.FixtureRequest, shelleval_command: Command, shelleval_sandboxes: SandboxProvider
+    pytestconfig: pytest.Config,
+    shelleval_command: Command,
+    shelleval_settings: Settings,
+    shelleval_sandboxes: SandboxProvider,
 ) -> Iterator[Sandbox]:
     """A fresh sandbox in which the setup of this item's task has run; closed at the end."""
-    from pytest_shelleval.items import start_execution
+    from pytest_shelleval.items import current_item, start_execution
 
-    execution = start_execution(request, shelleval_command)
+    item = current_item(pytestconfig)
+    execution = start_execution(item, shelleval_command, shelleval_settings, shelleval_sandboxes)
     try:
         yield execution.prepare()
     finally:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pytest_shelleval.core.sandbox import Sandbox, SandboxProvider
     from pytest_shelleval.core.tasks import Task
     from pytest_shelleval.models.base import Message, Model
-    from pytest_shelleval.options import Settings
+    from pytest_shelleval.settings import Settings
 
 
 @pytest.hookspec(firstresult=True)
@@ -36,7 +36,8 @@ def pytest_shelleval_prompt(task: Task, messages: Sequence[Message]) -> Sequence
 def pytest_shelleval_extract(text: str) -> str | None:
     """Return the command in the reply *text*, or None to leave it to the built-in rules.
 
-    Called in the controller only.
+    Called in the controller only. ``shelleval extract``, which knows no conftest.py, leaves such
+    commands as they are.
     """
 
 

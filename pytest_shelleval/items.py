@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from pytest_shelleval.core.commands import Command, CommandStore
     from pytest_shelleval.core.execution import Execution
     from pytest_shelleval.core.results import Result
-    from pytest_shelleval.core.sandbox import Sandbox
+    from pytest_shelleval.core.sandbox import Sandbox, SandboxProvider
     from pytest_shelleval.core.tasks import Task
+    from pytest_shelleval.core.verdicts import Claim
+    from pytest_shelleval.settings import Settings
 
 
 class NotPassed(Exception):  # noqa: N818 - a verdict, not an error
@@ -26,6 +28,10 @@ class NotPassed(Exception):  # noqa: N818 - a verdict, not an error
 
 class InferenceFailed(Exception):  # noqa: N818 - what happened, as reports say it
     """There is no command to run: an error, not a failure of the model."""
+
+
+Facts = tuple[tuple[str, Any], ...]
+"""What a marker of an item says."""
 
 
 class DatasetFile(pytest.File):
@@ -50,13 +56,34 @@ class DatasetFile(pytest.File):
     def collect(self) -> Iterator[pytest.Item]:
         """One item per task, model and sample."""
         try:
-            subjects = list(self.run.subjects_of(self.number))
+            self.run.tasks, self.run.variants  # noqa: B018 - loads and checks
         except UserError as error:
             raise self.CollectError(str(error)) from error
-        for name, subject in subjects:
-            item: TaskItem = TaskItem.from_parent(self, name=name, callobj=run_task)
-            item.prepare(subject)
+        marks: dict[Facts, pytest.MarkDecorator] = {}
+        shared: dict[str, Any] = {}
+        for name, subject in self.run.subjects_of(self.number):
+            item: TaskItem = TaskItem.from_parent(self, name=name, callobj=run_task, **shared)
+            item.prepare(subject, marks)
+            if not shared:
+                # all items have the same fixtures: as with parametrised tests they are found once
+                shared["fixtureinfo"] = getattr(item, "_fixtureinfo", None)
             yield item
+
+
+def deselect_other_shards(config: pytest.Config, run: Run, items: list[pytest.Item]) -> None:
+    """Leave of the tasks in *items* those of this run's shard; other tests stay."""
+    ids = run.shard_ids
+    if ids is None:
+        return
+    others = [
+        item
+        for item in items
+        if isinstance(item, TaskItem) and item.subject.task.task_id not in ids
+    ]
+    if others:
+        gone = set(others)
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in gone]
 
 
 def _inside(path: Path, folder: Path) -> bool:
@@ -69,9 +96,23 @@ class TaskItem(pytest.Function):
     subject: Subject
     execution: Execution | None = None
     result: Result | None = None
+    origin: str | None = None
+    """``replayed`` where an earlier run has the result, ``reused`` where another item of this run has
+    it; then nothing is executed."""
+    _claim: Claim | None = None
 
-    def prepare(self, subject: Subject) -> None:
-        """Take on *subject*: its tags become keywords and markers for ``-k`` and ``-m``."""
+    @property
+    def run(self) -> Run:
+        """The run that this item is of."""
+        file = self.getparent(DatasetFile)
+        assert file is not None
+        return file.run
+
+    def prepare(self, subject: Subject, marks: dict[Facts, pytest.MarkDecorator]) -> None:
+        """Take on *subject*: its tags become keywords and markers for ``-k`` and ``-m``.
+
+        *marks* are those of the items before, which this one shares.
+        """
         self.subject = subject
         task = subject.task
         facts: dict[str, Any] = {}
@@ -82,8 +123,60 @@ class TaskItem(pytest.Function):
         # a marker per tag: -m "shelleval(tag='git')" compares with one value
         for tag in task.tags or (None,):
             own = facts if tag is None else facts | {"tag": tag}
-            self.add_marker(pytest.mark.shelleval(**own))
+            key = tuple(own.items())
+            if key not in marks:
+                marks[key] = pytest.mark.shelleval(**own)
+            self.add_marker(marks[key])
         self.extra_keyword_matches.update(map(str.lower, task.tags))
+
+    def forget(self) -> None:
+        """Let go of what the reports have told, so that a long run does not pile it up."""
+        self.result = self.execution = None
+
+    def setup(self) -> None:
+        """Set up the fixtures, unless the result is known already."""
+        from pytest_shelleval.known import known_of
+
+        known = known_of(self.config, self.run)
+        self.origin = None
+        self.result = known.replayed(self.nodeid)
+        if self.result is not None:
+            self.origin = "replayed"
+            return
+        self._claim = known.claim(self.nodeid, self.subject)
+        if self._claim is not None and self._claim.known is not None:
+            self._reuse(self._claim.known)
+        else:
+            self.config.stash[_CURRENT] = self
+            super().setup()
+
+    def _reuse(self, result: Result) -> None:
+        from pytest_shelleval.core.verdicts import passed_on
+
+        command = self.run.command_of(self.subject)
+        assert command is not None, "only commands are claimed"
+        self.origin = "reused"
+        self.result = passed_on(result, self.subject.task, command)
+
+    def settle(self) -> None:
+        """Leave the result to items with the same command; may be repeated."""
+        claim, self._claim = self._claim, None
+        if claim is not None and self.result is not None:
+            claim.keep(self.result, self.nodeid)
+        if claim is not None:
+            claim.release()
+
+    def teardown(self) -> None:
+        """Tear down; the fixtures have been already."""
+        self.config.stash[_CURRENT] = None
+        super().teardown()
+
+    def runtest(self) -> None:
+        """Run the task, or say again what came of it."""
+        if self.origin is None:
+            super().runtest()
+        elif self.result is not None and self.result.status != "passed":
+            raise NotPassed(self.result.failure_reason())
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
         """Path, line (from 0) and name, for reports."""
@@ -99,8 +192,18 @@ class TaskItem(pytest.Function):
         if isinstance(error, InferenceFailed):
             return visible(f"inference error: {error}\n\ntask       {self.subject.task.task}")
         if isinstance(error, (NotPassed, ShellevalError)) and self.result is not None:
-            return explain(self.result)
+            return explain(self.result, self._reproduction())
         return None
+
+    def _reproduction(self) -> str:
+        from pytest_shelleval.report.recorded import reproduction
+        from pytest_shelleval.terminal import relative
+
+        folder = self.run.settings.output_dir
+        return reproduction(relative(folder, self.config.invocation_params.dir), self.name)
+
+
+_CURRENT: pytest.StashKey[TaskItem | None] = pytest.StashKey()
 
 
 def run_task(
@@ -110,7 +213,12 @@ def run_task(
     item: TaskItem = request.node
     execution = item.execution
     if execution is None:  # the user's own shelleval_sandbox
-        execution = item.execution = start_execution(request, shelleval_command)
+        execution = item.execution = start_execution(
+            item,
+            shelleval_command,
+            request.getfixturevalue("shelleval_settings"),
+            request.getfixturevalue("shelleval_sandboxes"),
+        )
     item.result = execution.result
 
     def score(result: Result, sandbox: Sandbox) -> float | None:
@@ -120,23 +228,37 @@ def run_task(
         return found
 
     result = execution.run(shelleval_sandbox, score=score)
+    if execution.policy.executions > 1:
+        from pytest_shelleval.core.repetition import repeat
+
+        result = repeat(execution, score=score)
     if result.status != "passed":
         raise NotPassed(result.failure_reason())
 
 
-def start_execution(request: pytest.FixtureRequest, command: Command) -> Execution:
-    """The execution of the item that *request* belongs to; its result goes into the report."""
+def current_item(config: pytest.Config) -> TaskItem:
+    """The item whose fixtures are being made. Raises pytest.UsageError where it is none of ours."""
+    item = config.stash.get(_CURRENT, None)
+    if item is None:
+        raise pytest.UsageError("shelleval_task is only there for the items of a dataset")
+    return item
+
+
+def start_execution(
+    item: TaskItem, command: Command, settings: Settings, sandboxes: SandboxProvider
+) -> Execution:
+    """The execution of *item*; its result goes into the report."""
     from pytest_shelleval.core.execution import Execution
 
-    item: TaskItem = request.node
-    settings = request.getfixturevalue("shelleval_settings")
     execution = Execution(
         item.subject.task,
         command,
-        request.getfixturevalue("shelleval_sandboxes"),
+        sandboxes,
         settings.policy,
-        worker=getattr(request.config, "workerinput", {}).get("workerid", "main"),
+        worker=getattr(item.config, "workerinput", {}).get("workerid", "main"),
     )
+    key = item.run.execution_key(item.subject.task, command, settings.policy)
+    execution.result.execution_key = key
     item.execution = execution
     item.result = execution.result
     return execution
@@ -170,6 +292,7 @@ def find_command(item: TaskItem, task: Task, commands: CommandStore) -> Command:
             return command
         reason = command.error or "the model gave no command"
     item.result = Result.of(task, command or empty_command(task, subject.model, subject.sample))
+    item.result.execution_key = item.run.execution_key(task, command)
     if command is not None and command.raw_response is not None:
         item.result.fail_without_command(reason)
         raise NotPassed(reason)

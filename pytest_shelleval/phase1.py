@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -15,10 +16,10 @@ if TYPE_CHECKING:
     from pytest_shelleval.core.tasks import Task
     from pytest_shelleval.models.base import Message, Model, Reply, Request
     from pytest_shelleval.models.extract import Extraction
-    from pytest_shelleval.models.inference import InferencePlan, InferenceSummary
+    from pytest_shelleval.models.inference import InferenceSummary
     from pytest_shelleval.models.money import Forecast
+    from pytest_shelleval.models.plan import InferencePlan
     from pytest_shelleval.models.prompt import PromptTemplate
-    from pytest_shelleval.terminal import Progress
 
 
 class _Named:
@@ -28,6 +29,11 @@ class _Named:
         self.name = name
         self.free = getattr(model, "free", False)
         self._model = model
+
+    @property
+    def is_own(self) -> bool:
+        """Whether there is one, not only a server's name to plan with."""
+        return self._model is not None
 
     @property
     def warnings(self) -> list[str]:
@@ -62,7 +68,9 @@ class Phase1:
         from pytest_shelleval.models.prompt import PromptTemplate
 
         settings = self.run.settings
-        return PromptTemplate.from_files(settings.prompt, settings.system_prompt)
+        template = PromptTemplate.from_files(settings.prompt, settings.system_prompt)
+        columns = {column for tasks in self.run.tasks for task in tasks for column in task.metadata}
+        return replace(template, columns=frozenset(columns))
 
     def check(self) -> None:
         """See that models and prompt are there, before anything is spent. Raises UserError."""
@@ -111,12 +119,22 @@ class Phase1:
                 f"{len(store)} commands, of the models: {', '.join(store.models()) or 'none'}"
             )
 
-    def forecast(self, wanted: Sequence[Subject]) -> Forecast:
-        """What asking for *wanted* would take; asks nothing. Raises UserError for a wrong prompt."""
+    def forecast(self, wanted: Sequence[Subject]) -> dict[str, Forecast]:
+        """What asking for *wanted* would take, by model; asks nothing.
+
+        Raises UserError for a wrong prompt.
+        """
         from pytest_shelleval.models.money import forecast
 
-        models = {name: self._stand_in(name) for name in self.run.settings.model}
-        return forecast(self._plan(wanted, models), self.run.settings.prices)
+        settings = self.run.settings
+        models = {name: self._stand_in(name) for name in settings.model}
+        plan = self._plan(wanted, models)
+        batch = settings.inference == "batch"
+        return forecast(
+            plan,
+            settings.prices,
+            batched=lambda model: batch and isinstance(model, _Named) and not model.is_own,
+        )
 
     def _stand_in(self, name: str) -> Model:
         """A model to plan with: a server's needs neither a key nor its client."""
@@ -129,7 +147,7 @@ class Phase1:
         return _Named(name, model)
 
     def _plan(self, wanted: Sequence[Subject], models: Mapping[str, Model]) -> InferencePlan:
-        from pytest_shelleval.models.inference import plan_inference
+        from pytest_shelleval.models.plan import plan_inference
 
         settings = self.run.settings
         return plan_inference(
@@ -141,7 +159,7 @@ class Phase1:
         )
 
     def _ask(self, wanted: Sequence[Subject]) -> None:
-        from pytest_shelleval.models.inference import InferenceSummary, run_inference
+        from pytest_shelleval.models.inference import InferenceSummary, Terms, run_inference
         from pytest_shelleval.terminal import Progress
 
         settings, store = self.run.settings, self.run.commands
@@ -149,38 +167,29 @@ class Phase1:
         reporter = self.config.pluginmanager.getplugin("terminalreporter")
         progress = Progress(reporter, len(plan.jobs), ", ".join(self.models))
         self.summary = InferenceSummary()
+        terms = Terms(
+            on_record=lambda command: progress.step(failed=command.generated_command is None),
+            extract=self._extract,
+            prices=settings.prices,
+            max_cost=settings.max_cost,
+        )
         try:
             if settings.inference == "batch":
-                plan = self._ask_by_batch(plan, progress)
+                from pytest_shelleval.models.batch import run_batch
+
+                plan = run_batch(
+                    plan, store, terms=terms, summary=self.summary, on_wait=progress.say
+                )
             run_inference(
                 plan,
                 store,
                 concurrency=settings.inference_concurrency,
-                on_record=lambda command: progress.step(failed=command.generated_command is None),
-                extract=self._extract,
-                prices=settings.prices,
-                max_cost=settings.max_cost,
+                terms=terms,
                 summary=self.summary,
             )
         finally:
             progress.end()
             store.close()
-
-    def _ask_by_batch(self, plan: InferencePlan, progress: Progress) -> InferencePlan:
-        """Ask what can be asked through the Batch API. Returns what is left to ask directly."""
-        from pytest_shelleval.models.batch import run_batch
-
-        settings = self.run.settings
-        return run_batch(
-            plan,
-            self.run.commands,
-            summary=self.summary,
-            on_record=lambda command: progress.step(failed=command.generated_command is None),
-            on_wait=progress.say,
-            extract=self._extract,
-            prices=settings.prices,
-            max_cost=settings.max_cost,
-        )
 
     def _messages(self, task: Task) -> Sequence[Message]:
         messages = self.template.render(task)
@@ -191,8 +200,9 @@ class Phase1:
 
     def _extract(self, text: str) -> Extraction:
         from pytest_shelleval.models.extract import Extraction, extract_command
+        from pytest_shelleval.models.records import BY_HOOK
 
         found: str | None = self.config.hook.pytest_shelleval_extract(text=text)
         if found is None:
             return extract_command(text)
-        return Extraction(command=found, rule="pytest_shelleval_extract")
+        return Extraction(command=found, rule=BY_HOOK)

@@ -117,6 +117,15 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
     return None
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect the tasks of other shards."""
+    run = run_of(config)
+    if run is not None and run.settings.shard is not None:
+        from pytest_shelleval.items import deselect_other_shards
+
+        deselect_other_shards(config, run, items)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[Any]
@@ -130,6 +139,16 @@ def pytest_runtest_makereport(
         if isinstance(item, TaskItem):
             complete_report(item, call, report)
     return report
+
+
+def pytest_report_teststatus(
+    report: pytest.CollectReport | pytest.TestReport,
+) -> tuple[str, str, str] | None:
+    """Show results that were not executed now as what they are: small letters, a longer word."""
+    origin = getattr(report, "shelleval_origin", None)
+    if origin is None or report.when != "call" or report.outcome == "skipped":
+        return None
+    return report.outcome, report.outcome[0], f"{report.outcome.upper()} ({origin})"
 
 
 def _cache_directory(config: pytest.Config) -> Path:

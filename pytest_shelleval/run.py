@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_shelleval.core.errors import UserError
-from pytest_shelleval.options import Settings
+from pytest_shelleval.core.names import suffix
+from pytest_shelleval.settings import Settings
 
 if TYPE_CHECKING:
-    from pytest_shelleval.core.commands import CommandStore
+    from pytest_shelleval.core.commands import Command, CommandStore
+    from pytest_shelleval.core.execution import ExecutionPolicy
+    from pytest_shelleval.core.replay import ExecutionKeys, Replay
     from pytest_shelleval.core.tasks import Row, Task
     from pytest_shelleval.sandboxes.choice import Wish
 
@@ -61,6 +64,7 @@ class Run:
         self.workers = 1
         self.state_directory: Path | None = None
         """A folder of this run that its processes share, where the kind of sandbox needs one."""
+        self._keys: dict[ExecutionPolicy, ExecutionKeys] = {}
         self.without_dataset = not self.sources
         if self.without_dataset:
             self.check_commands_file()
@@ -131,12 +135,68 @@ class Run:
         models = len({model for model, _ in self.variants})
         samples = len({sample for _, sample in self.variants})
         suffixes = [
-            _suffix(model if models > 1 else None, sample if samples > 1 else None)
+            suffix(model if models > 1 else None, sample if samples > 1 else None)
             for model, sample in self.variants
         ]
         for task in self.tasks[number]:
-            for suffix, (model, sample) in zip(suffixes, self.variants, strict=True):
-                yield task.task_id + suffix, Subject(task, model, sample)
+            asked = self._asked(task)
+            for ending, (model, sample) in zip(suffixes, self.variants, strict=True):
+                if model in asked:
+                    yield task.task_id + ending, Subject(task, model, sample)
+
+    def _asked(self, task: Task) -> set[str | None]:
+        """The models that *task* is for: without a dataset, those of which there is a command.
+
+        A commands file may hold several runs, each with its tasks and models.
+        """
+        models = {model for model, _ in self.variants}
+        if not self.without_dataset:
+            return models
+        store, samples = self.commands, {sample for _, sample in self.variants}
+        return {
+            model
+            for model in models
+            if any(store.pair_for(task, model, sample) for sample in samples)
+        }
+
+    def command_of(self, subject: Subject) -> Command | None:
+        """The command that commands.jsonl has for *subject*."""
+        return self.commands.for_execution(subject.task, subject.model, subject.sample)
+
+    def execution_key(
+        self, task: Task, command: Command | None, policy: ExecutionPolicy | None = None
+    ) -> str:
+        """The ``execution_key`` of *command* for *task*; *policy* is that of the settings if None."""
+        from pytest_shelleval.core.replay import ExecutionKeys
+
+        policy = policy or self.settings.policy
+        if policy not in self._keys:
+            self._keys[policy] = ExecutionKeys(policy, self.wish.identity)
+        return self._keys[policy].of(task, command)
+
+    @cached_property
+    def shard_ids(self) -> frozenset[str] | None:
+        """Ids of the tasks of this run's shard; None where it is no shard."""
+        if self.settings.shard is None:
+            return None
+        from pytest_shelleval.core.shards import parse_shard, tasks_of
+
+        ids = (task.task_id for tasks in self.tasks for task in tasks)
+        return tasks_of(parse_shard(self.settings.shard), ids)
+
+    @property
+    def replay_file(self) -> Path | None:
+        """Where the controller tells its workers what is replayed."""
+        return None if self.state_directory is None else self.state_directory / "replay.json"
+
+    @cached_property
+    def replay(self) -> Replay | None:
+        """What is replayed, once the controller has settled it; None where nothing is."""
+        from pytest_shelleval.core.replay import Replay
+
+        if not self.settings.resume or self.replay_file is None:
+            return None
+        return Replay.load(self.replay_file)
 
     def copy_slow_datasets(self) -> None:
         """Copy datasets that are slow to read, so that each is read once for all processes."""
@@ -213,8 +273,3 @@ def _nodeid(path: Path, rootdir: Path) -> str:
         return path.resolve().relative_to(rootdir.resolve()).as_posix()
     except ValueError:
         return path.name
-
-
-def _suffix(model: str | None, sample: int | None) -> str:
-    parts: list[Any] = [part for part in (model, sample) if part is not None]
-    return "[" + "-".join(map(str, parts)).replace("::", ":") + "]" if parts else ""

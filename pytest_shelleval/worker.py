@@ -7,6 +7,7 @@ from the item to the controller in the same process. Either way only the control
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from pytest_shelleval.core.results import ErrorKind
 
 _ATTRIBUTE = "shelleval_result"
+ORIGIN = "shelleval_origin"
+"""The report's attribute that says where a result is from that was not executed now."""
 
 
 def complete_report(item: TaskItem, call: pytest.CallInfo[Any], report: pytest.TestReport) -> None:
@@ -24,6 +27,10 @@ def complete_report(item: TaskItem, call: pytest.CallInfo[Any], report: pytest.T
     from pytest_shelleval.core.results import Result, empty_command
 
     error = call.excinfo.value if call.excinfo is not None else None
+    if report.when == "teardown":
+        item.settle()
+        if error is None:
+            item.forget()
     if report.when == "teardown" or (report.when == "setup" and error is None) or report.skipped:
         return
     result = item.result
@@ -41,10 +48,15 @@ def complete_report(item: TaskItem, call: pytest.CallInfo[Any], report: pytest.T
             report.longrepr = text
     if result is None:
         return
+    item.settle()
+    if item.origin is not None:
+        setattr(report, ORIGIN, item.origin)
     # pytest counts a failure of the setup phase as an error, one of the call phase as a failure
     if report.failed:
         report.when = "setup" if result.status == "error" else "call"
     _add_properties(item, report)
+    if item.origin == "replayed":
+        return  # the file has it
     # ASCII, since xdist dies of lone surrogates; a string, since it dies of most other types
     setattr(report, _ATTRIBUTE, json.dumps(result.to_record()))
 
@@ -71,19 +83,30 @@ def _add_properties(item: TaskItem, report: pytest.TestReport) -> None:
         "test_exit_code": result.test_exit_code,
         "error_kind": result.error_kind,
         "timed_out": result.timed_out,
+        "origin": item.origin,
     }
-    given = [(name, str(value)) for name, value in properties.items() if value is not None]
+    given = [_property(name, str(value)) for name, value in properties.items() if value is not None]
     item.user_properties.extend(given)
     report.user_properties = list(item.user_properties)
     if result.command_output and report.passed:  # a failure's text shows it already
-        from pytest_shelleval.report.words import visible
+        from pytest_shelleval.explain import shortened
 
-        report.sections.append(("Captured stdout of the command", visible(result.command_output)))
+        output = shortened(result.command_output)
+        report.sections.append(("Captured stdout of the command", output))
 
 
-def result_on(report: pytest.TestReport) -> dict[str, Any] | None:
-    """The line for results.jsonl that *report* brought, if it brought one."""
-    text = getattr(report, _ATTRIBUTE, None)
+@lru_cache(256)
+def _property(name: str, value: str) -> tuple[str, str]:
+    """The pair, one for all reports that say the same: pytest keeps every report to the end."""
+    return name, value
+
+
+def take_result(report: pytest.TestReport) -> dict[str, Any] | None:
+    """The line for results.jsonl that *report* brought, if it brought one.
+
+    It is taken off the report, which pytest keeps to the end of the run.
+    """
+    text = vars(report).pop(_ATTRIBUTE, None)
     if text is None:
         return None
     record: dict[str, Any] = json.loads(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -33,8 +34,8 @@ def evaluation(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Ev
 
 def test_help_and_version() -> None:
     done = shelleval("--help")
-    for name in ("doctor", "report", "compare", "serve"):
-        assert f"\n    {name} " in done.stdout
+    for name in ("doctor", "report", "compare", "reproduce", "serve", "validate"):
+        assert re.search(rf"^    {name}\b", done.stdout, re.MULTILINE)
     assert shelleval("--version").stdout == f"pytest-shelleval {__version__}\n"
 
 

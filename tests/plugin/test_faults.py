@@ -143,6 +143,7 @@ def test_a_worker_that_dies_costs_its_task_and_no_other(evaluation: Evaluation) 
     assert evaluation.summary()["by_error_kind"] == {"crashed": 1}
 
 
+@pytest.mark.every_mode
 def test_a_sandbox_that_is_killed_is_replaced(
     evaluation: Evaluation, mode: tuple[str, ...]
 ) -> None:

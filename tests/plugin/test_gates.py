@@ -19,6 +19,7 @@ def with_baseline(evaluation: Evaluation) -> Evaluation:
     return evaluation
 
 
+@pytest.mark.every_mode
 def test_a_regression_fails_the_gate_and_is_named(
     with_baseline: Evaluation, mode: tuple[str, ...]
 ) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.support import ROWS, Evaluation
 
 
+@pytest.mark.every_mode
 def test_an_own_model_prompt_and_extraction(evaluation: Evaluation, mode: tuple[str, ...]) -> None:
     evaluation.pytester.makeconftest(
         """
@@ -29,6 +32,7 @@ def test_an_own_model_prompt_and_extraction(evaluation: Evaluation, mode: tuple[
     lines = evaluation.lines("commands.jsonl")
     assert {line["model"] for line in lines} == {"mine"}
     assert all(line["raw_response"] == f"<<{line['generated_command']}>>" for line in lines)
+    assert {line["command_from"] for line in lines} == {"hook"}
 
 
 def test_an_own_score(evaluation: Evaluation, mode: tuple[str, ...]) -> None:
@@ -159,3 +163,29 @@ def test_the_metadata_of_a_row_is_in_the_prompt(evaluation: Evaluation) -> None:
     )
     done = evaluation.run("--shelleval-model=x", "--shelleval-prompt=prompt.txt")
     done.assert_outcomes(passed=3)
+
+
+def test_a_verdict_that_changes_is_told_apart(
+    evaluation: Evaluation, mode: tuple[str, ...]
+) -> None:
+    evaluation.pytester.makeconftest(
+        """
+        scores = iter([1, 0, 1, 1])
+
+        def pytest_shelleval_score(task, result, sandbox):
+            assert sandbox.exec("test -e before", timeout=5).exit_code == 1  # a fresh one
+            sandbox.exec("touch before", timeout=5)
+            return next(scores) if task.task_id == "copy" else None
+        """
+    )
+    args = ("--shelleval-model=oracle", "--shelleval-executions=4", *mode)
+    done = evaluation.run(*args)
+    done.assert_outcomes(passed=2, errors=1)
+    shown = done.stdout.str()
+    assert "flaky error: the verdict changes: 3 of 4 executions of the same command" in shown
+    assert "errors by kind: flaky 1" in shown
+    lines = {line["task_id"]: line for line in evaluation.lines("results.jsonl")}
+    assert lines["count"]["executions"] == ["passed"] * 4
+    assert lines["copy"]["executions"] == ["passed", "failed", "passed", "passed"]
+    assert (lines["copy"]["status"], lines["copy"]["error_kind"]) == ("error", "flaky")
+    assert evaluation.summary()["by_error_kind"] == {"flaky": 1}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,10 @@ from typing import Any
 import pytest
 
 from pytest_shelleval.core.errors import UserError
-from pytest_shelleval.options import OPTIONS, Settings, readme_table, resolve
+from pytest_shelleval.option_table import OPTIONS, readme_table
+from pytest_shelleval.options import resolve
+from pytest_shelleval.settings import Settings
+from tests.support import Evaluation
 
 HERE = Path("/somewhere")
 
@@ -45,6 +50,25 @@ def test_the_table_and_the_settings_have_the_same_names() -> None:
 def test_the_readme_has_the_table() -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     assert readme_table() in readme
+
+
+def test_every_option_is_one_line_of_help_on_a_terminal_of_80_columns(
+    evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = evaluation.run("--help", dataset=None).outlines
+    for option in OPTIONS:
+        for name in [option.flag] if option.secret else [option.flag, option.key]:
+            (start,) = [n for n, line in enumerate(lines) if re.match(rf"  {name}(?![-\w])", line)]
+            below = itertools.takewhile(lambda line: line.startswith(" " * 24), lines[start + 1 :])
+            beside = re.findall(r"\S  +(\S.*)", lines[start])
+            assert len([*beside, *below]) == 1, f"the help of {name} is longer than a line"
+
+
+def test_every_option_is_two_lines_of_the_readme() -> None:
+    for row in readme_table().splitlines()[2:]:
+        meaning = row.split(" | ", 2)[2]
+        assert len(meaning) <= 180, row
 
 
 @pytest.mark.parametrize("name", OLD_DEFAULTS)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.models.batch_server import BatchServer
 from tests.support import ROWS, Evaluation
 
 MODEL = """
@@ -27,6 +29,13 @@ def pytest_shelleval_model(name, settings):
 """
 
 
+@pytest.fixture
+def batches() -> Iterator[BatchServer]:
+    server = BatchServer()
+    yield server
+    server.close()
+
+
 def asked(evaluation: Evaluation) -> list[str]:
     path = evaluation.folder / "asked.txt"
     found = path.read_text().split() if path.exists() else []
@@ -34,6 +43,7 @@ def asked(evaluation: Evaluation) -> list[str]:
     return sorted(found)
 
 
+@pytest.mark.every_mode
 def test_inference_then_execution(evaluation: Evaluation, mode: tuple[str, ...]) -> None:
     evaluation.pytester.makeconftest(MODEL)
     done = evaluation.run("--shelleval-model=counting", "--shelleval-phase=inference", *mode)
@@ -74,6 +84,20 @@ def test_execution_of_a_file_made_elsewhere_without_the_dataset(
     assert all(line["confidence"] == 0.5 for line in evaluation.lines("results.jsonl"))
 
 
+def test_execution_of_a_file_that_several_runs_have_filled(evaluation: Evaluation) -> None:
+    evaluation.rows(ROWS[0], name="first.jsonl")
+    evaluation.rows(ROWS[1], name="second.jsonl")
+    evaluation.run("--shelleval-model=oracle", dataset="first.jsonl").assert_outcomes(passed=1)
+    evaluation.run("--shelleval-model=noop", dataset="second.jsonl").assert_outcomes(failed=1)
+    done = evaluation.run("--shelleval-phase=execution", dataset=None)
+    done.assert_outcomes(passed=1, failed=1)
+    found = [(line["task_id"], line["model"]) for line in evaluation.lines("results.jsonl")]
+    assert found == [("make-file", "oracle"), ("copy", "noop")]
+    # with the dataset, what has no command counts
+    done = evaluation.run("--shelleval-phase=execution", dataset="first.jsonl")
+    done.assert_outcomes(passed=1, errors=1)
+
+
 def test_execution_takes_conditions_from_the_dataset(evaluation: Evaluation) -> None:
     evaluation.run("--shelleval-model=oracle", "--shelleval-phase=inference")
     evaluation.rows(*[{**row, "success_condition": "false"} for row in ROWS])
@@ -84,6 +108,7 @@ def test_execution_takes_conditions_from_the_dataset(evaluation: Evaluation) -> 
     assert "for another text of this task" in done.stdout.str()
 
 
+@pytest.mark.every_mode
 def test_only_what_is_missing_or_failed_is_asked_again(
     evaluation: Evaluation, mode: tuple[str, ...]
 ) -> None:
@@ -218,7 +243,7 @@ def test_collect_only_says_what_a_run_would_cost(evaluation: Evaluation) -> None
     assert done.ret == 0
     done.stdout.fnmatch_lines(
         [
-            "inference would make 3 requests; 0 are cached",
+            "inference would make 3 requests; 0 cached",
             "  tokens: about * input, at most 300 output",
             "  cost: at most $0.00*",
         ]
@@ -226,7 +251,32 @@ def test_collect_only_says_what_a_run_would_cost(evaluation: Evaluation) -> None
     evaluation.pytester.makeconftest(MODEL)
     evaluation.run("--shelleval-model=counting", "-k", "copy", "--shelleval-phase=inference")
     done = evaluation.run("--shelleval-model=counting", "--collect-only", "-q")
-    done.stdout.fnmatch_lines(["inference would make 2 requests; 1 are cached"])
+    done.stdout.fnmatch_lines(["inference would make 2 requests; 1 cached"])
+
+
+def test_a_batch_costs_half(evaluation: Evaluation, batches: BatchServer) -> None:
+    batches.polls = 0
+    args = (
+        "--shelleval-model=m",
+        f"--shelleval-base-url={batches.url}",
+        "--shelleval-inference=batch",
+        "--shelleval-price-input=1000",
+        "--shelleval-price-output=10000",
+        "--shelleval-max-tokens=100",
+    )
+    done = evaluation.run(*args, "--collect-only")
+    (most,) = [line for line in done.outlines if line.startswith("  cost: at most $")]
+    # 300 tokens of replies at half of 1 cent, and the prompts
+    assert 1.5 <= float(most.removeprefix("  cost: at most $")) < 1.6
+    done = evaluation.run(*args)
+    # 3 replies of 5 tokens to prompts of 7
+    done.stdout.fnmatch_lines(["  tokens: 21 input, 15 output; cost $0.0855"])
+    assert evaluation.summary()["cost"] == 0.0855
+    # what was bought in a batch stays cheap in a run that asks one by one
+    evaluation.run(*(arg for arg in args if "batch" not in arg))
+    assert evaluation.summary()["cost"] == 0.0855
+    done = evaluation.run(*args, "--collect-only")
+    done.stdout.fnmatch_lines(["inference would make 0 requests; 3 cached"])
 
 
 SPENDING = """

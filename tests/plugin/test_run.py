@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import datasets  # not in the test: pytester would have it imported twice
+import pytest
 
 from tests.support import ROWS, Evaluation
 
@@ -26,6 +27,7 @@ WRONG = {
 }
 
 
+@pytest.mark.every_mode
 def test_the_oracle_passes_and_all_files_are_complete(
     evaluation: Evaluation, mode: tuple[str, ...]
 ) -> None:
@@ -58,6 +60,7 @@ def test_noop_fails_every_task_and_none_is_an_error(
     assert set(evaluation.statuses().values()) == {"failed"}
 
 
+@pytest.mark.every_mode
 def test_errors_are_not_failures(evaluation: Evaluation, mode: tuple[str, ...]) -> None:
     evaluation.rows(*ROWS, BAD_SETUP, NO_GOLD, WRONG)
     done = evaluation.run("--shelleval-model=oracle", *mode)
@@ -98,12 +101,14 @@ def test_a_failure_shows_what_was_run_with_control_characters_written_out(
             "condition  $ echo looking; test -e x",
             "           exit code 1",
             "           | looking",
+            "reproduce  shelleval reproduce evaluation_results wrong",
         ]
     )
     assert "\x1b[31m" not in done.stdout.str()
     assert "Traceback" not in done.stdout.str()
 
 
+@pytest.mark.every_mode
 def test_bytes_that_are_no_text_do_not_break_anything(
     evaluation: Evaluation, mode: tuple[str, ...]
 ) -> None:

@@ -34,6 +34,7 @@ def test_selection(
     assert evaluation.summary()["complete"] is True
 
 
+@pytest.mark.every_mode
 def test_last_failed(evaluation: Evaluation, mode: tuple[str, ...]) -> None:
     bad = {**ROWS[0], "task_id": "bad", "gold_command": "false"}
     evaluation.rows(*ROWS, bad)
@@ -76,6 +77,7 @@ def test_junit_xml(evaluation: Evaluation, mode: tuple[str, ...]) -> None:
     assert "| said" in failure.text
 
 
+@pytest.mark.every_mode
 def test_json_report(evaluation: Evaluation, mode: tuple[str, ...]) -> None:
     done = evaluation.run(
         "-p", "pytest_jsonreport.plugin", "-p", "pytest_metadata.plugin", "--shelleval-model=oracle",

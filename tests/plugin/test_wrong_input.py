@@ -25,6 +25,7 @@ def test_a_missing_dataset(evaluation: Evaluation, mode: tuple[str, ...]) -> Non
     assert "ERROR: dataset nope/tasks.jsonl: no such file or folder" in text
 
 
+@pytest.mark.every_mode
 def test_broken_rows_are_all_named(evaluation: Evaluation, mode: tuple[str, ...]) -> None:
     path = evaluation.folder / "tasks.jsonl"
     path.write_text(json.dumps(ROWS[0]) + "\n{broken\n" + json.dumps({"task": 1}) + "\n")

@@ -1,0 +1,94 @@
+"""--shelleval-reuse: the same command is executed once, whoever wrote it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.plugin.test_resume import COUNTING, executed
+from tests.support import ROWS, Evaluation
+
+MODEL = """
+class Model:
+    def __init__(self, name):
+        self.name = name
+
+    async def generate(self, request):
+        right = request.task.gold_command
+        return [right, "false", f"{right} # {self.name}"][request.sample % 3]
+
+def pytest_shelleval_model(name, settings):
+    return Model(name)
+"""
+ERROR = {**ROWS[0], "task_id": "error", "setup_commands": ["false"]}
+ARGS = ("--shelleval-model=a", "--shelleval-model=b", "--shelleval-samples=6", "--shelleval-reuse")
+
+
+@pytest.fixture
+def counted(evaluation: Evaluation) -> Evaluation:
+    evaluation.pytester.makeconftest(COUNTING + MODEL)
+    return evaluation
+
+
+@pytest.mark.every_mode
+def test_there_are_as_many_executions_as_different_commands(
+    counted: Evaluation, mode: tuple[str, ...]
+) -> None:
+    # the second row is the first under another name
+    counted.rows(ROWS[0], {**ROWS[0], "task_id": "again"}, ROWS[1])
+    done = counted.run(*ARGS, "-v", *mode)
+    done.assert_outcomes(passed=24, failed=12)
+    # by each task: the right command, the wrong one, and what each of two models wrote
+    assert len(executed(counted)) == 2 * 4
+    done.stdout.fnmatch_lines_random(
+        ["*PASSED (reused)*", "*FAILED (reused)*", "28 reused from another item with the same *"]
+    )
+    lines = counted.lines("results.jsonl")
+    own = {
+        f"tasks.jsonl::{line['task_id']}[{line['model']}-{line['sample']}]": line
+        for line in lines
+        if line["reused_from"] is None
+    }
+    assert (len(lines), len(own)) == (36, 8)
+    for line in lines:
+        source = own[line["reused_from"]] if line["reused_from"] else line
+        for name in ("generated_command", "status", "command_exit_code", "execution_key"):
+            assert line[name] == source[name]
+        assert bool(line["durations"]) == (line is source)
+    summary = counted.summary()
+    assert (summary["reused"], summary["complete"], summary["success_rate"]) == (28, True, 2 / 3)
+    assert set(summary["by_model"]) == {"a", "b"}
+
+
+def test_errors_are_not_reused_and_own_code_sees_every_task(counted: Evaluation) -> None:
+    conftest = counted.folder / "conftest.py"
+    scoring = "\ndef pytest_shelleval_score(task, result, sandbox):\n    return task.task_id == 'make-file'\n"
+    conftest.write_text(conftest.read_text() + scoring)
+    counted.rows(ROWS[0], {**ROWS[0], "task_id": "again"}, ERROR)
+    counted.run(*ARGS, "-k", "a-0 or b-3").assert_outcomes(passed=2, failed=2, errors=2)
+    assert Counter(executed(counted)) == {"make-file": 1, "again": 1, "error": 2}
+
+
+def test_with_resume_what_is_known_is_reused_too(
+    counted: Evaluation, mode: tuple[str, ...]
+) -> None:
+    counted.rows(ROWS[0])
+    counted.run(*ARGS, "-k", "a-0", *mode).assert_outcomes(passed=1)
+    assert len(executed(counted)) == 1
+    done = counted.run(*ARGS, "--shelleval-resume", *mode)
+    done.assert_outcomes(passed=8, failed=4)
+    assert len(executed(counted)) == 3
+    summary = counted.summary()
+    assert (summary["replayed"], summary["reused"]) == (1, 8)
+    sources = Counter(line["reused_from"] for line in counted.lines("results.jsonl"))
+    assert sources["tasks.jsonl::make-file[a-0]"] == 3
+
+
+def test_a_failure_that_is_run_again_is_executed_again(counted: Evaluation) -> None:
+    conftest = Path(counted.folder / "conftest.py")
+    conftest.write_text(conftest.read_text().replace("[right,", '["test -e x",'))
+    counted.rows(ROWS[0])
+    counted.run(*ARGS, "-k", "a-0", "-p", "pytest_rerunfailures", "--reruns=2")
+    assert len(executed(counted)) == 3
