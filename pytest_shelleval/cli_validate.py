@@ -186,13 +186,15 @@ class _Progress:
         self._shown = sys.stderr.isatty()
         self._started = time.monotonic()
         self._drawn = 0.0
+        self._faulty = 0
 
     def show(self, done: int, total: int, faulty: int) -> None:
-        """Draw it anew, not too often."""
+        """Draw it anew, not too often; a faulty row is told at once, the next may take long."""
         now = time.monotonic()
-        if not self._shown or (now - self._drawn < _REDRAW and done < total):
+        soon = now - self._drawn < _REDRAW and done < total and faulty == self._faulty
+        if not self._shown or soon:
             return
-        self._drawn = now
+        self._drawn, self._faulty = now, faulty
         bar = "#" * (_BAR * done // total)
         text = f"{100 * done // total} %, {faulty} faulty, {now - self._started:.0f} s"
         sys.stderr.write(f"\r\x1b[Kshelleval validate [{bar:.<{_BAR}}] {text}"[:90])

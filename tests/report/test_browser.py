@@ -207,7 +207,10 @@ def test_themes(page: Page, report: str) -> None:
     page.click("#theme")
     page.emulate_media(color_scheme="light")
     assert page.evaluate(background) == dark
-    page.reload()
+    for _ in range(20):  # the browser keeps it a moment later
+        page.reload()
+        if page.evaluate(background) == dark:
+            break
     assert page.evaluate(background) == dark
     page.emulate_media(media="print")
     assert page.evaluate(background) == "rgb(255, 255, 255)"
