@@ -11,10 +11,14 @@ import contextlib
 import os
 import stat
 
+from pytest_shelleval.sandboxes.local.layers import FOLDER, is_whiteout, opaque
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
+
+    from pytest_shelleval.sandboxes.local.layers import Place
 
 WHITEOUT = "whiteout"
 MOST_LISTED = 50
@@ -23,8 +27,6 @@ MOST_LISTED = 50
 _MOST_FOUND = 200_000
 # Each level holds descriptors open, and Python's stack is finite.
 _DEEPEST = 64
-_OPAQUE = "user.overlay.opaque"
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _KINDS = {
     stat.S_IFREG: "file",
     stat.S_IFDIR: "directory",
@@ -36,63 +38,9 @@ _KINDS = {
 }
 
 
-class Place:
-    """One part of the root file system: where it is, its writable layer and those below it."""
-
-    __slots__ = ("layers", "path", "upper")
-
-    def __init__(self, path: str, upper: int, layers: Sequence[int] = ()) -> None:
-        self.path = path
-        """``/usr``; empty for the root itself."""
-        self.upper = upper
-        self.layers = layers
-        """Directories, the uppermost first."""
-
-    @classmethod
-    def open(cls, path: str, upper: str, layers: str = "") -> Place:
-        """Open the directories while they have names; *layers* as overlay's lowerdir has them."""
-        below = [os.open(layer, _FOLDER) for layer in layers.split(":") if layer]
-        return cls(path, os.open(upper, _FOLDER), below)
-
-
 def kind_of(status: os.stat_result) -> str:
     """``file``, ``directory``, ``link``, ``pipe``, ``socket`` or ``device``."""
     return _KINDS.get(stat.S_IFMT(status.st_mode), "other")
-
-
-def _is_whiteout(status: os.stat_result) -> bool:
-    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
-
-
-def _opaque(name: str, layer: int) -> bool:
-    """Whether the directory hides what is below it."""
-    try:
-        folder = os.open(name, _FOLDER, dir_fd=layer)
-    except OSError:
-        return False
-    try:
-        return os.getxattr(folder, _OPAQUE) == b"y"
-    except OSError:
-        return False
-    finally:
-        os.close(folder)
-
-
-def _below(place: Place, relative: str) -> os.stat_result | None:
-    """What the layers below have there, as overlay merges them."""
-    last = len(place.layers) - 1
-    for number, layer in enumerate(place.layers):
-        try:
-            status = os.stat(relative, dir_fd=layer, follow_symlinks=False)
-        except OSError:
-            folder = os.path.dirname(relative)
-            while number < last and folder:
-                if _opaque(folder, layer):
-                    return None
-                folder = os.path.dirname(folder)
-            continue
-        return None if _is_whiteout(status) else status
-    return None
 
 
 class Found:
@@ -117,7 +65,7 @@ class Found:
     def below(self) -> os.stat_result | None:
         """What the layers below have there; looked up when it is asked for."""
         if self._below is False:
-            self._below = _below(self.place, self.relative)
+            self._below = self.place.below(self.relative)
         return self._below  # type: ignore[return-value]
 
     @property
@@ -147,11 +95,11 @@ class Found:
         below = self.below
         if self.kind != "directory" or below is None or not stat.S_ISDIR(below.st_mode):
             return
-        if _opaque(self.relative, self.place.upper):
+        if opaque(self.relative, self.place.upper):
             names: set[str] = set()
             for layer in (self.place.upper, *self.place.layers):
                 try:
-                    folder = os.open(self.relative, _FOLDER, dir_fd=layer)
+                    folder = os.open(self.relative, FOLDER, dir_fd=layer)
                 except OSError:
                     continue
                 try:
@@ -188,14 +136,14 @@ class Walk:
                     self.whole, self.crowded = False, True
                     return
                 name = f"{path}/{entry.name}"
-                self.found[name] = Found(place, name, None if _is_whiteout(now) else now)
+                self.found[name] = Found(place, name, None if is_whiteout(now) else now)
                 if not stat.S_ISDIR(now.st_mode):
                     continue
                 if not depth:
                     self.whole = False
                     continue
                 try:
-                    inner = os.open(entry.name, _FOLDER, dir_fd=upper)
+                    inner = os.open(entry.name, FOLDER, dir_fd=upper)
                 except OSError:
                     continue
                 try:

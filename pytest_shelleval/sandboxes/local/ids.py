@@ -19,11 +19,13 @@ import secrets
 import stat
 import struct
 
+from pytest_shelleval.sandboxes.local.layers import exists, innermost_first, place_of
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from pytest_shelleval.sandboxes.local.effects import Place
+    from pytest_shelleval.sandboxes.local.layers import Place
 
 # struct seccomp_notif: id, pid, flags; struct seccomp_data: number, architecture, instruction
 # pointer, six arguments. struct seccomp_notif_resp: id, value, error, flags.
@@ -76,8 +78,7 @@ class Mediator:
     def __init__(self, names: Mapping[int, str], ids: int, places: Sequence[Place]) -> None:
         self._names = names
         self._ids = ids
-        # The innermost first.
-        self._places = sorted(places, key=lambda place: -len(place.path))
+        self._places = innermost_first(places)
         self._listener = -1
         self._ready = _thread.allocate_lock()
         self.lacking = False
@@ -166,21 +167,11 @@ class Mediator:
 
     def _is_below(self, path: str) -> bool:
         """Whether *path* is the host's: seen through the layers, not written here."""
-        for place in self._places:
-            if path.startswith(f"{place.path}/"):
-                relative = path[len(place.path) + 1 :]
-                return not _exists(relative, place.upper) and any(
-                    _exists(relative, layer) for layer in place.layers
-                )
-        return False
-
-
-def _exists(path: str, folder: int) -> bool:
-    try:
-        os.stat(path, dir_fd=folder, follow_symlinks=False)
-    except OSError:
-        return False
-    return True
+        found = place_of(path, self._places)
+        if found is None:
+            return False
+        place, relative = found
+        return not exists(relative, place.upper) and place.has_below(relative)
 
 
 def _read_text(process: int, address: int) -> bytes:

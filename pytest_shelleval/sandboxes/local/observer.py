@@ -9,11 +9,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pytest_shelleval.sandboxes.local.layers import Place
+
 
 class Observer:
     """Marks a moment, and compares with it."""
 
-    def __init__(self, places: Sequence[effects.Place]) -> None:
+    def __init__(self, places: Sequence[Place]) -> None:
         self._places = places
         self.parts = [(place.path, place.upper) for place in places]
         """Path and writable layer of all that can be written."""

@@ -11,7 +11,7 @@ import os
 import stat
 
 from pytest_shelleval.sandboxes.local import etc, processors, session
-from pytest_shelleval.sandboxes.local.effects import Place
+from pytest_shelleval.sandboxes.local.layers import Place
 from pytest_shelleval.sandboxes.local.namespaces import (
     MS_BIND,
     MS_NODEV,

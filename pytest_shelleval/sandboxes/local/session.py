@@ -53,6 +53,11 @@ class Session:
         for descriptor in (script, report, writing):
             os.close(descriptor)
 
+    @property
+    def shell(self) -> int:
+        """The process id of the shell, 0 once it has ended."""
+        return self.process if self.alive else 0
+
     def wait_until_ready(self, seconds: float) -> bool:
         """Whether the shell came up."""
         # On exit the shell stops itself once, and the supervisor notes its directory.

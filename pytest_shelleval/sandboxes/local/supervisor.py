@@ -33,7 +33,7 @@ from pytest_shelleval.sandboxes.local.session import Session
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pytest_shelleval.sandboxes.local.effects import Place
+    from pytest_shelleval.sandboxes.local.layers import Place
 
 _SHELL = "/bin/bash"
 _ENVIRONMENT = {
@@ -225,7 +225,7 @@ class Supervisor:
                 else:
                     self._answer()
             # What a text left running is watched until the next one comes.
-            busy = watch.left_behind(self._session.process if self._session.alive else 0)
+            busy = watch.left_behind(self._session.shell)
             pause = _IDLE_PAUSE if busy else None
             if busy and self._watchdog.look(time.monotonic()):
                 self._end_all()
@@ -257,11 +257,11 @@ class Supervisor:
                 self._control.sendall(self._in_shell_ahead(shell, text, timeout))
                 return
             shell.drop()
-        session = self._session.process if self._session.alive else 0
         if operation == protocol.MARK:
-            self._observer.mark(session)
+            self._observer.mark(self._session.shell)
         elif operation == protocol.EFFECTS:
-            self._control.sendall(protocol.answer(0, 0, output=self._observer.effects(session)))
+            effects = self._observer.effects(self._session.shell)
+            self._control.sendall(protocol.answer(0, 0, output=effects))
         elif operation in (protocol.TAKE, protocol.RESTORE):
             self._control.sendall(self._snapshot(text))
         elif operation == protocol.SESSION:
@@ -275,7 +275,7 @@ class Supervisor:
             if text:
                 snapshot.restore(text)
                 return protocol.answer(protocol.READY)
-            if watch.left_behind(self._session.process if self._session.alive else 0):
+            if watch.left_behind(self._session.shell):
                 raise snapshot.NotCaughtError("processes")
             return protocol.answer(protocol.READY, output=snapshot.take(self._observer.parts))
         except (OSError, ValueError, RecursionError, snapshot.NotCaughtError) as error:
@@ -402,9 +402,8 @@ class Supervisor:
         """The rest of the output: for a moment also what processes write that were left behind."""
         output.drain()
         until = time.monotonic() + _GRACE
-        own = self._session.process if self._session.alive else 0
         while not output.closed and time.monotonic() < until:
-            if not watch.others_write(output.descriptor, own):
+            if not watch.others_write(output.descriptor, self._session.shell):
                 output.drain()
                 return
             output.wait(_GRACE_TICK)

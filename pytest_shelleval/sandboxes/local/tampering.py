@@ -11,11 +11,15 @@ import contextlib
 import os
 import stat
 
-from pytest_shelleval.sandboxes.local.effects import Found, Place, Walk
+from pytest_shelleval.sandboxes.local.effects import Found
+from pytest_shelleval.sandboxes.local.layers import innermost_first, place_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from pytest_shelleval.sandboxes.local.effects import Walk
+    from pytest_shelleval.sandboxes.local.layers import Place
 
 SEARCHED = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 """The folders of the shells' PATH, in order."""
@@ -37,7 +41,7 @@ class Tampering:
     """What a walk found of it."""
 
     def __init__(self, walk: Walk, places: Sequence[Place]) -> None:
-        self._places = sorted(places, key=lambda place: -len(place.path))
+        self._places = innermost_first(places)
         self._libraries: frozenset[bytes] | None = None
         self.tampered: list[str] = []
         """Programs and libraries that are others than they were, or that hide those that were."""
@@ -128,15 +132,8 @@ class Tampering:
 
     def _pristine(self, path: str) -> bool:
         """Whether the layers below have *path*."""
-        for place in self._places:
-            if path.startswith(f"{place.path}/"):
-                relative = path[len(place.path) + 1 :]
-                for layer in place.layers:
-                    with contextlib.suppress(OSError):
-                        os.stat(relative, dir_fd=layer, follow_symlinks=False)
-                        return True
-                return False
-        return False
+        found = place_of(path, self._places)
+        return found is not None and found[0].has_below(found[1])
 
     def _directories(self, found: Found, lower: bool) -> Sequence[int]:
         return found.place.layers if lower else (found.place.upper,)

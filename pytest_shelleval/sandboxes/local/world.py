@@ -10,7 +10,7 @@ import socket
 import struct
 
 from pytest_shelleval.sandboxes.local import etc, namespaces, rootfs
-from pytest_shelleval.sandboxes.local.effects import Place
+from pytest_shelleval.sandboxes.local.layers import Place
 
 # CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE, NET_RAW,
 # SYS_CHROOT, MKNOD, AUDIT_WRITE, SETFCAP: what Docker leaves to root.

@@ -1,0 +1,97 @@
+"""The layers of a sandbox's file system, as descriptors of their directories.
+
+Overlay keeps all that was written in directories of its own, above others that it never changes. The
+sandbox's first process opened them while they had names, and reads them at the same place.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPAQUE = "user.overlay.opaque"
+
+
+class Place:
+    """One part of the root file system: where it is, its writable layer and those below it."""
+
+    __slots__ = ("layers", "path", "upper")
+
+    def __init__(self, path: str, upper: int, layers: Sequence[int] = ()) -> None:
+        self.path = path
+        """``/usr``; empty for the root itself."""
+        self.upper = upper
+        self.layers = layers
+        """Directories, the uppermost first."""
+
+    @classmethod
+    def open(cls, path: str, upper: str, layers: str = "") -> Place:
+        """Open the directories while they have names; *layers* as overlay's lowerdir has them."""
+        below = [os.open(layer, FOLDER) for layer in layers.split(":") if layer]
+        return cls(path, os.open(upper, FOLDER), below)
+
+    def has_below(self, relative: str) -> bool:
+        """Whether a layer below has an entry there, hidden or not."""
+        return any(exists(relative, layer) for layer in self.layers)
+
+    def below(self, relative: str) -> os.stat_result | None:
+        """What the layers below have there, as overlay merges them."""
+        last = len(self.layers) - 1
+        for number, layer in enumerate(self.layers):
+            try:
+                status = os.stat(relative, dir_fd=layer, follow_symlinks=False)
+            except OSError:
+                folder = os.path.dirname(relative)
+                while number < last and folder:
+                    if opaque(folder, layer):
+                        return None
+                    folder = os.path.dirname(folder)
+                continue
+            return None if is_whiteout(status) else status
+        return None
+
+
+def is_whiteout(status: os.stat_result) -> bool:
+    """Whether it stands for the deletion of what is below."""
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
+
+
+def opaque(name: str, layer: int) -> bool:
+    """Whether the directory hides what is below it."""
+    try:
+        folder = os.open(name, FOLDER, dir_fd=layer)
+    except OSError:
+        return False
+    try:
+        return os.getxattr(folder, _OPAQUE) == b"y"
+    except OSError:
+        return False
+    finally:
+        os.close(folder)
+
+
+def exists(relative: str, layer: int) -> bool:
+    """Whether the directory *layer* has an entry there."""
+    try:
+        os.stat(relative, dir_fd=layer, follow_symlinks=False)
+    except OSError:
+        return False
+    return True
+
+
+def innermost_first(places: Iterable[Place]) -> list[Place]:
+    """*places* in the order in which :func:`place_of` needs them."""
+    return sorted(places, key=lambda place: -len(place.path))
+
+
+def place_of(path: str, places: Iterable[Place]) -> tuple[Place, str] | None:
+    """Which of *places*, the innermost first, an absolute *path* is in, and the path in its layers."""
+    for place in places:
+        if path.startswith(f"{place.path}/"):
+            return place, path[len(place.path) + 1 :]
+    return None
