@@ -113,7 +113,7 @@ class Phase1:
     def _find(self, wanted: Sequence[Subject]) -> None:
         self.run.check_commands_file()
         store, file = self.run.commands, self.run.settings.commands_file
-        if not any(store.for_execution(each.task, each.model, each.sample) for each in wanted):
+        if not any(store.pair_for(each.task, each.model, each.sample) for each in wanted):
             raise UserError(
                 f"{file} has no command for any of the {len(wanted)} selected tasks; it holds "
                 f"{len(store)} commands, of the models: {', '.join(store.models()) or 'none'}"

@@ -47,16 +47,6 @@ class SandboxSource(Protocol):
         ...
 
 
-class _Fresh:
-    """Sandboxes of another source, without the snapshots that it may have."""
-
-    def __init__(self, source: SandboxSource) -> None:
-        self._source = source
-
-    def acquire(self) -> Sandbox:
-        return self._source.acquire()
-
-
 class Execution:
     """One command's way through a sandbox: :meth:`prepare`, :meth:`run`, :meth:`release`.
 
@@ -72,12 +62,15 @@ class Execution:
         policy: ExecutionPolicy,
         *,
         worker: str = "main",
+        use_snapshots: bool = True,
     ) -> None:
+        """*use_snapshots*: take the setup's outcome from where it was kept, if the source has it."""
         self.task = task
         self.policy = policy
         self.result = Result.of(task, command, worker)
         self.result.steps = task.steps or policy.steps
         self._source = source
+        self._use_snapshots = use_snapshots
         self._sandbox: Sandbox | None = None
         self.trial: Trial | None = None
         """The last attempt, once :meth:`prepare` was called."""
@@ -118,9 +111,14 @@ class Execution:
 
     def again(self) -> Execution:
         """The same task and command, once more from the start; no setup is taken from a snapshot."""
-        worker = self.result.worker
-        source = _Fresh(self._source)
-        return Execution(self.task, self.result.command, source, self.policy, worker=worker)
+        return Execution(
+            self.task,
+            self.result.command,
+            self._source,
+            self.policy,
+            worker=self.result.worker,
+            use_snapshots=False,
+        )
 
     def release(self) -> None:
         """Close the sandbox, if there is one. Never raises."""
@@ -145,9 +143,10 @@ class Execution:
         trial = self.trial = Trial(self.task, self.policy, result, sandbox, started)
         trial.watch.begin()
         if self.task.setup_commands:
-            snapshots: Snapshots | None = getattr(self._source, "snapshots", None)
-            # after a fault nothing is taken from anywhere
-            trial.set_up(None if trial.watch.close else snapshots)
+            snapshots: Snapshots | None = None
+            if self._use_snapshots and not trial.watch.close:  # after a fault all is made anew
+                snapshots = getattr(self._source, "snapshots", None)
+            trial.set_up(snapshots)
         trial.watch.set_up()
         if self.task.setup_commands or trial.watch.close:
             mark(sandbox)
