@@ -92,7 +92,7 @@ def conclude(
     found = Conclusion(tally, summary)
     if lost:
         found.trouble.append(lost)
-    for step in (_write_summary, _compare, _write_report):
+    for step in (_write_summary, _compare_and_report):
         try:
             step(found, settings)
         except UserError as error:
@@ -106,17 +106,15 @@ def _write_summary(found: Conclusion, settings: Wanted) -> None:
     write_summary(settings.output_dir / "summary.json", found.summary)
 
 
-def _compare(found: Conclusion, settings: Wanted) -> None:
+def _compare_and_report(found: Conclusion, settings: Wanted) -> None:
+    from pytest_shelleval.report.compare import compare_runs
+    from pytest_shelleval.report.html import write_loaded
+    from pytest_shelleval.report.run import load_run
+
+    run = load_run(settings.output_dir)
     if settings.baseline is not None:
-        from pytest_shelleval.report.compare import compare
-
-        found.comparison = compare(settings.baseline, settings.output_dir)
-
-
-def _write_report(found: Conclusion, settings: Wanted) -> None:
-    from pytest_shelleval.report.html import write_report
-
-    write_report(settings.output_dir, baseline=settings.baseline)
+        found.comparison = compare_runs(load_run(settings.baseline), run)
+    write_loaded(run, found.comparison)
 
 
 def _gates(found: Conclusion, settings: Wanted) -> Iterator[Gate]:

@@ -62,6 +62,14 @@ def write_report(directory: Path, *, baseline: Path | None = None) -> Path:
     """
     run = load_run(directory)
     comparison = None if baseline is None else compare_runs(load_run(baseline), run)
+    return write_loaded(run, comparison)
+
+
+def write_loaded(run: RecordedRun, comparison: Comparison | None = None) -> Path:
+    """Write ``report.html`` of a run that is loaded, beside its results.jsonl.
+
+    Returns the file's path. Raises UserError when it can't be written.
+    """
     path = run.results.with_name(REPORT)
     replace_file_by(path, (part.encode() for part in render(run, comparison)))
     return path
