@@ -261,6 +261,10 @@ def _with_statistics(model_a: str, model_b: str, changes: list[Change]) -> Model
 
 def _differences(a: RecordedRun, b: RecordedRun, pairs: list[tuple[str, str]]) -> Iterator[str]:
     """What keeps the runs from being compared like with like."""
+    for which, run in (("earlier", a), ("later", b)):
+        if not run.summary.get("complete", True):
+            unrun = run.summary.get("unrun_samples")
+            yield f"the {which} run is partial: {unrun} of its commands were not run"
     hash_a, hash_b = (str(run.summary.get("dataset_sha256") or "") for run in (a, b))
     content_a = {row.task_id: row.content for row in a.rows}
     content_b = {row.task_id: row.content for row in b.rows}

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from pytest_shelleval.core.stats import clustered_rate
 from pytest_shelleval.core.summary import Tally
@@ -118,13 +117,6 @@ def fail_on(
         )
         lines.append(f"not like for like ({kinds})")
     return _gate(met, f"{'; '.join(lines)}, {option}")
-
-
-def baseline_partial(summary: Mapping[str, Any]) -> str:
-    """A sentence where a baseline's *summary* says that it is partial; empty where it does not."""
-    if summary.get("complete", True):
-        return ""
-    return f"the baseline is partial: {summary.get('unrun_samples')} of its commands were not run"
 
 
 def _regression(pair: ModelComparison, *, significant: bool) -> tuple[bool, str]:

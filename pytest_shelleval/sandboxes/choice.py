@@ -134,14 +134,7 @@ def clean_up(wish: Wish) -> None:
 def _check_rootfs(wish: Wish) -> None:
     """Raises SandboxUnavailable unless a sandbox runs on the files of the user's choice."""
     provider = provide(replace(wish, kind="local", pool_size=0, state_directory=None))
-    try:
-        provider.acquire().close()
-    except SandboxUnavailable:
-        raise
-    except SandboxError as error:
-        raise SandboxUnavailable(f"{wish.rootfs} gives no sandbox: {error}") from error
-    finally:
-        provider.close()
+    _try(provider, f"{wish.rootfs} gives no sandbox")
 
 
 def _check_docker(wish: Wish) -> None:
@@ -154,14 +147,7 @@ def _check_docker(wish: Wish) -> None:
     provider = DockerProvider(
         wish.limits, image=wish.image, pool_size=0, network=wish.network, progress=print
     )
-    try:
-        provider.acquire().close()
-    except SandboxUnavailable:
-        raise
-    except SandboxError as error:
-        raise SandboxUnavailable(f"the Docker engine gives no sandbox: {error}") from error
-    finally:
-        provider.close()
+    _try(provider, "the Docker engine gives no sandbox")
 
 
 def _check_sos(wish: Wish) -> None:
@@ -171,15 +157,22 @@ def _check_sos(wish: Wish) -> None:
     provider = SosProvider(
         wish.sos_urls, image=wish.image, token=wish.sos_token, pool_size=0, permits=1, patience=3.0
     )
+    _try(
+        provider,
+        "no SoS server gives a sandbox",
+        "Start one with sos serve or shelleval serve, or name another with --shelleval-sos-url",
+    )
+
+
+def _try(provider: SandboxProvider, trouble: str, advice: str = "") -> None:
+    """Take one sandbox and close all. Raises SandboxUnavailable, led by *trouble*, if none comes."""
     try:
         provider.acquire().close()
     except SandboxUnavailable:
         raise
     except SandboxError as error:
-        raise SandboxUnavailable(
-            f"no SoS server gives a sandbox: {error}\n"
-            "Start one with sos serve or shelleval serve, or name another with --shelleval-sos-url"
-        ) from error
+        said = f"{trouble}: {error}"
+        raise SandboxUnavailable(f"{said}\n{advice}" if advice else said) from error
     finally:
         provider.close()
 

@@ -113,8 +113,11 @@ def test_what_is_not_like_for_like_is_said(tmp_path: Path) -> None:
     assert "not like for like (other steps)" in gate.line
 
 
-def test_a_partial_baseline_is_said() -> None:
-    assert gates.baseline_partial({"complete": False, "unrun_samples": 3}).endswith(
-        "3 of its commands were not run"
-    )
-    assert gates.baseline_partial({"complete": True}) == ""
+def test_a_partial_baseline_is_said(tmp_path: Path) -> None:
+    partial = {"complete": False, "successful_samples": 1, "total_samples": 4, "unrun_samples": 3}
+    a = write_run(tmp_path / "a", [record("t")], partial)
+    comparison = compare(a, write_run(tmp_path / "b", [record("t")]))
+    assert comparison.differences == ["the earlier run is partial: 3 of its commands were not run"]
+    gate = gates.fail_on(comparison, comparison.b.tally, 1, "regression")
+    assert gate.met
+    assert "not like for like (the earlier run is partial)" in gate.line

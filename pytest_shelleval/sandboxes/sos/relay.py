@@ -14,7 +14,6 @@ import binascii
 from pytest_shelleval.sandboxes import inside
 
 _PIECE = 20_000
-_GONE = "gone"
 _OUTPUTS = "exec 120<> <(:) 121<> <(:) 122<> <(:)\n"
 
 _START = r"""
@@ -120,8 +119,3 @@ def parse(
         output = output.rpartition(inside.marker(earlier))[2]
     truncated = not found or len(output) > output_limit
     return record, output[:output_limit].decode("utf-8", "backslashreplace"), truncated
-
-
-def is_gone(reply: str) -> bool:
-    """Whether a relay found no supervisor."""
-    return reply.strip() == _GONE
