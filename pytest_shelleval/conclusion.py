@@ -111,7 +111,7 @@ def _compare_and_report(found: Conclusion, settings: Wanted) -> None:
     from pytest_shelleval.report.html import write_loaded
     from pytest_shelleval.report.run import load_run
 
-    run = load_run(settings.output_dir)
+    run = load_run(settings.output_dir, found.tally)
     if settings.baseline is not None:
         found.comparison = compare_runs(load_run(settings.baseline), run)
     write_loaded(run, found.comparison)

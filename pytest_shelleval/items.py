@@ -94,12 +94,12 @@ class TaskItem(pytest.Function):
     """One command for one task, run and judged in a sandbox of its own."""
 
     subject: Subject
-    execution: Execution | None = None
-    result: Result | None = None
-    origin: str | None = None
+    execution: Execution | None
+    result: Result | None
+    origin: str | None
     """``replayed`` where an earlier run has the result, ``reused`` where another item of this run has
     it; then nothing is executed."""
-    _claim: Claim | None = None
+    _claim: Claim | None
 
     @property
     def run(self) -> Run:
@@ -114,6 +114,8 @@ class TaskItem(pytest.Function):
         *marks* are those of the items before, which this one shares.
         """
         self.subject = subject
+        # all at once, here: so items share the table of their attributes' names
+        self.execution, self.result, self.origin, self._claim = None, None, None, None
         task = subject.task
         facts: dict[str, Any] = {}
         if subject.model is not None:

@@ -6,6 +6,7 @@ from the item to the controller in the same process. Either way only the control
 
 from __future__ import annotations
 
+import contextlib
 import json
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -86,7 +87,7 @@ def _add_properties(item: TaskItem, report: pytest.TestReport) -> None:
         "origin": item.origin,
     }
     given = [_property(name, str(value)) for name, value in properties.items() if value is not None]
-    item.user_properties.extend(given)
+    item.user_properties[len(item.user_properties) :] = given
     report.user_properties = list(item.user_properties)
     if result.command_output and report.passed:  # a failure's text shows it already
         from pytest_shelleval.explain import shortened
@@ -95,8 +96,23 @@ def _add_properties(item: TaskItem, report: pytest.TestReport) -> None:
         report.sections.append(("Captured stdout of the command", output))
 
 
+def share_properties(report: pytest.TestReport) -> None:
+    """Let *report* have the properties that another report of its item has brought already.
+
+    pytest keeps every report to the end of the run, and each that a worker sends has its own.
+    """
+    with contextlib.suppress(TypeError, ValueError):  # of a user's own there may be anything
+        pairs = tuple((name, value) for name, value in report.user_properties)
+        report.user_properties = _listed(pairs)
+
+
 @lru_cache(256)
-def _property(name: str, value: str) -> tuple[str, str]:
+def _listed(properties: tuple[tuple[str, object], ...]) -> list[tuple[str, object]]:
+    return [_property(name, value) for name, value in properties]
+
+
+@lru_cache(256)
+def _property(name: str, value: object) -> tuple[str, object]:
     """The pair, one for all reports that say the same: pytest keeps every report to the end."""
     return name, value
 

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +57,12 @@ class Tally:
         if name := sandbox.get("image") or sandbox.get("kind"):
             self.sandboxes[name] = None
         level = record.get("difficulty_level")
-        groups = [f"tag:{tag}" for tag in record.get("tags") or ()]
-        groups += [f"difficulty:{level}"] if level is not None else []
+        tags = tuple(map(str, record.get("tags") or ()))
+        groups = _groups(tags, None if level is None else str(level))
         self.outcomes[key] = Outcome(
             status=status_of(record),
             error_kind=record.get("error_kind"),
-            groups=tuple(groups),
+            groups=groups,
             seconds=sum(durations.values()),
             reason=reason,
             reused=record.get("reused_from") is not None,
@@ -169,6 +170,14 @@ def rates(passed: int, total: int, errors: int) -> dict[str, Any]:
         "interval_95": [low, high],
         "scored_rate": passed / scored if scored else 0.0,
     }
+
+
+@lru_cache(1024)
+def _groups(tags: tuple[str, ...], level: str | None) -> tuple[str, ...]:
+    """One object for all results of the same groups: there are many results and few groups."""
+    groups = [f"tag:{tag}" for tag in tags]
+    groups += [f"difficulty:{level}"] if level is not None else []
+    return tuple(groups)
 
 
 def summarize(tally: Tally, *, total: int | None = None, **facts: Any) -> dict[str, Any]:

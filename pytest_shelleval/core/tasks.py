@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from sys import intern
 from typing import Any, Literal, get_args
 
 from pytest_shelleval.core.errors import UserError
@@ -272,11 +273,13 @@ class _Checked:
         if not isinstance(value, (list, tuple)) or not all(isinstance(tag, str) for tag in value):
             self._fault("tags", f"a list of strings is expected, not {_kind(value)}")
             return ()
-        return tuple(value)
+        return tuple(map(intern, value))  # a large dataset has few
 
     def _level(self) -> str | int | float | None:
         value = self.row.fields.get("difficulty_level")
-        if value is None or isinstance(value, (str, int, float)):
+        if isinstance(value, str):
+            return intern(value)
+        if value is None or isinstance(value, (int, float)):
             return value
         self._fault("difficulty_level", f"a string or number is expected, not {_kind(value)}")
         return None

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from sys import intern
 from typing import Any
 
 from pytest_shelleval.core.errors import UserError
@@ -103,18 +104,22 @@ def results_file(path: Path) -> Path:
     return file
 
 
-def load_run(path: Path) -> RecordedRun:
-    """The run in *path*, a folder or a results.jsonl. Raises UserError when it can't be read."""
+def load_run(path: Path, counted: Tally | None = None) -> RecordedRun:
+    """The run in *path*, a folder or a results.jsonl. Raises UserError when it can't be read.
+
+    *counted* is the tally of all its results, where the caller has it already.
+    """
     file = results_file(path)
     rows: dict[tuple[str, str, int], Row] = {}
-    tally, sandboxes, steps, faults = Tally(), set(), set(), []
+    tally, sandboxes, steps, faults = Tally() if counted is None else counted, set(), set(), []
     for number, start, record in locate_json_lines(file):
         if record.get("task_id") is None:
             faults.append(f"{file}:{number}: field 'task_id' is missing")
             continue
         row = _row(record, start)
         rows[row.task_id, row.model, row.sample] = row
-        tally.add({**record, "task_id": row.task_id}, row.reason.text if row.reason else "")
+        if counted is None:
+            tally.add({**record, "task_id": row.task_id}, row.reason.text if row.reason else "")
         sandbox: Mapping[str, Any] = record.get("sandbox") or {}
         if sandbox:
             where = sandbox.get("image") or sandbox.get("rootfs")
@@ -197,12 +202,12 @@ def natural(name: str) -> tuple[int, float, str]:
 
 def _row(record: Mapping[str, Any], offset: int) -> Row:
     durations = {
-        str(name): float(value)
+        intern(str(name)): float(value)
         for name, value in (record.get("durations") or {}).items()
         if isinstance(value, (int, float))
     }
     tokens = {
-        name.removesuffix("_tokens"): count
+        intern(name.removesuffix("_tokens")): count
         for name, count in (record.get("usage") or {}).items()
         if isinstance(count, int)
     }
@@ -211,13 +216,13 @@ def _row(record: Mapping[str, Any], offset: int) -> Row:
     digest = hashlib.blake2b(json.dumps(content).encode(), digest_size=8).digest()
     return Row(
         task_id=str(record["task_id"]),
-        model=record.get("model") or "",
+        model=intern(record.get("model") or ""),
         sample=record.get("sample") or 0,
         status=status_of(record),
         reason=reason_of(record),
         error_kind=record.get("error_kind"),
-        tags=tuple(str(tag) for tag in record.get("tags") or ()),
-        level="" if level is None else str(level),
+        tags=tuple(intern(str(tag)) for tag in record.get("tags") or ()),
+        level="" if level is None else intern(str(level)),
         task=str(record.get("task") or ""),
         command=record.get("generated_command") or "",
         durations=durations,
