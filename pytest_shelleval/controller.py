@@ -183,11 +183,12 @@ class Controller:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Write down the result that a report brings, and what became of a lost worker's item."""
-        from pytest_shelleval.worker import share_properties, take_result
+        from pytest_shelleval.worker import share_words, take_result
 
         if report.nodeid not in self.run.subjects:
             return
-        share_properties(report)
+        if hasattr(report, "worker_id"):
+            share_words(report)
         self._failed_reports += report.failed
         record = take_result(report)
         if record is None and report.failed and report.when not in ("setup", "call", "teardown"):

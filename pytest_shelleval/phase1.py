@@ -151,7 +151,7 @@ class Phase1:
 
         settings = self.run.settings
         return plan_inference(
-            [(each.task, models[each.model or ""], each.sample) for each in wanted],
+            ((each.task, models[each.model or ""], each.sample) for each in wanted),
             prompts=self._messages,
             params=settings.params,
             store=self.run.commands,

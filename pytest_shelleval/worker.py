@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 from functools import lru_cache
+from sys import intern
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -96,11 +97,17 @@ def _add_properties(item: TaskItem, report: pytest.TestReport) -> None:
         report.sections.append(("Captured stdout of the command", output))
 
 
-def share_properties(report: pytest.TestReport) -> None:
-    """Let *report* have the properties that another report of its item has brought already.
+_WORDS = ("outcome", "when", "worker_id", "testrun_uid")
 
-    pytest keeps every report to the end of the run, and each that a worker sends has its own.
+
+def share_words(report: pytest.TestReport) -> None:
+    """Let *report*, from a worker, have the very words that others have brought already.
+
+    pytest keeps every report to the end of the run, and each that is sent has a copy of every word.
     """
+    held = vars(report)
+    held.update({name: intern(held[name]) for name in _WORDS if type(held.get(name)) is str})
+    report.keywords = {intern(str(word)): value for word, value in report.keywords.items()}
     with contextlib.suppress(TypeError, ValueError):  # of a user's own there may be anything
         pairs = tuple((name, value) for name, value in report.user_properties)
         report.user_properties = _listed(pairs)

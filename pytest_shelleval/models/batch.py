@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -78,7 +79,7 @@ def run_batch(
                 left += mine
             run.collect(client, model)
     summary.seconds += time.monotonic() - begun
-    return InferencePlan(jobs=left, cached=plan.cached)
+    return replace(plan, jobs=left)
 
 
 class _NoBatches(Exception):  # noqa: N818 - a state of the server

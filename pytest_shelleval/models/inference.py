@@ -167,7 +167,7 @@ class _Phase:
     ) -> None:
         self.paused: InferencePaused | None = None
         self._store, self._terms, self._summary = store, terms, summary
-        self._cached = plan.cached
+        self._plan = plan
         self._jobs = iter(plan.jobs)
         self._workers = min(max(1, concurrency), len(plan.jobs))
         self._models = {id(job.model): job.model for job in plan.jobs}
@@ -183,12 +183,9 @@ class _Phase:
 
     async def run(self) -> None:
         """Ask everything. Raises as :func:`infer` does, but for a pause."""
-        self._summary.cached += len(self._cached)
-        for command in self._cached:
-            if not self._store.holds(
-                command
-            ):  # another prompt was in force, or the row has changed
-                self._store.append(command)
+        self._summary.cached += self._plan.cached
+        for command in self._plan.outdated:
+            self._store.append(command)
         workers = [asyncio.create_task(self._work()) for _ in range(self._workers)]
         try:
             await asyncio.gather(*workers)

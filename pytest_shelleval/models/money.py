@@ -148,10 +148,7 @@ def forecast(
     *batched* says of a model whether it is asked through the Batch API.
     """
     jobs: dict[str, list[Job]] = {}
-    lengths: dict[str, list[int]] = {}
-    for command in plan.cached:
-        tokens = (command.usage or {}).get("output_tokens", 0)
-        lengths.setdefault(command.model or "", []).append(tokens)
+    lengths = plan.known
     for job in plan.jobs:
         if not getattr(job.model, "free", False):
             jobs.setdefault(job.model.name, []).append(job)

@@ -21,8 +21,15 @@ class InferencePlan:
     """What is to be asked, and what need not be."""
 
     jobs: list[Job] = field(default_factory=list)
-    cached: list[Command] = field(default_factory=list)
-    """Bought before for the same prompt and parameters, with the task as it stands today."""
+    known: dict[str, list[int]] = field(default_factory=dict)
+    """By model's name, the output tokens of each command bought before for the same request."""
+    outdated: list[Command] = field(default_factory=list)
+    """Of those, what the file has to say anew: the row has changed, or another prompt was in force."""
+
+    @property
+    def cached(self) -> int:
+        """Commands that need not be asked for."""
+        return sum(map(len, self.known.values()))
 
 
 def plan_inference(
@@ -56,6 +63,10 @@ def plan_inference(
             known = store.cached(task.task_id, model.name, sample, digest, params)
         if known is None:
             plan.jobs.append(Job(task, model, sample, messages, digest, params))
-        else:
-            plan.cached.append(brought_up_to_date(known, task))
+            continue
+        tokens = (known.usage or {}).get("output_tokens", 0)
+        plan.known.setdefault(model.name, []).append(tokens)
+        known = brought_up_to_date(known, task)
+        if not store.holds(known):
+            plan.outdated.append(known)
     return plan

@@ -16,7 +16,7 @@ from pytest_shelleval.core.files import replace_file_by
 from pytest_shelleval.core.stats import Estimate
 from pytest_shelleval.report.charts import distributions
 from pytest_shelleval.report.compare import KINDS, Comparison, compare_runs, title
-from pytest_shelleval.report.payload import chunks, index, to_json
+from pytest_shelleval.report.payload import chunks, index
 from pytest_shelleval.report.run import RecordedRun, group_rates, load_run, pass_rate
 from pytest_shelleval.report.words import count, interval, p_text, percent, points, seconds, visible
 
@@ -101,7 +101,7 @@ def render(run: RecordedRun, comparison: Comparison | None = None) -> Iterator[s
         script=Markup(script),
         style=Markup(style),
         policy=_policy(script, style),
-        index=Markup(to_json(index(run, comparison))),
+        index=(Markup(part) for part in index(run, comparison)),
         chunks=(Markup(chunk) for chunk in chunks(run, comparison)),
         comparison=comparison,
         kinds=KINDS,

@@ -8,7 +8,7 @@ import json
 import math
 import shlex
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,11 @@ _LISTED = 240  # characters of a text that the table searches and shows
 STATUSES = ("passed", "failed", "error")
 
 
-def index(run: RecordedRun, comparison: Comparison | None) -> dict[str, Any]:
-    """Columns of the table, one entry per row of *run* in order; names stand in ``names`` once."""
+def index(run: RecordedRun, comparison: Comparison | None) -> Iterator[str]:
+    """Columns of the table as JSON, in parts: one entry per row of *run*, in order.
+
+    Names that many rows share are numbers in the columns, and stand in ``names`` once.
+    """
     names: dict[str, dict[str, int]] = {
         kind: {} for kind in ("model", "tag", "level", "reason", "kind", "change")
     }
@@ -32,40 +35,39 @@ def index(run: RecordedRun, comparison: Comparison | None) -> dict[str, Any]:
         return -1 if not name else names[kind].setdefault(name, len(names[kind]))
 
     changes = _changes(comparison)
-    columns: dict[str, list[Any]] = {
-        name: []
-        for name in (
-            *("id", "task", "command", "status", "model", "sample", "tags", "level", "reason"),
-            *("detail", "kind", "change", "seconds", "tokens"),
-        )
+    columns: dict[str, Callable[[Row], Any]] = {
+        "id": lambda row: row.task_id,
+        "task": lambda row: _listed(row.task),
+        "command": lambda row: _listed(row.command),
+        "status": lambda row: STATUSES.index(row.status) if row.status in STATUSES else 2,
+        "model": lambda row: number("model", row.model or "unknown"),
+        "sample": lambda row: row.sample,
+        "tags": lambda row: [number("tag", tag) for tag in row.tags],
+        "level": lambda row: number("level", row.level),
+        "reason": lambda row: number("reason", row.reason.label if row.reason else None),
+        "detail": lambda row: row.reason.detail if row.reason else "",
+        "kind": lambda row: number(
+            "kind", (row.error_kind or "other") if row.status == "error" else None
+        ),
+        "change": lambda row: number("change", changes.get((row.model, row.task_id))),
+        "seconds": lambda row: round(row.seconds, 3),
+        "tokens": lambda row: row.tokens.get("output"),
     }
-    for row in run.rows:
-        values = {
-            "id": row.task_id,
-            "task": _listed(row.task),
-            "command": _listed(row.command),
-            "status": STATUSES.index(row.status) if row.status in STATUSES else 2,
-            "model": number("model", row.model or "unknown"),
-            "sample": row.sample,
-            "tags": [number("tag", tag) for tag in row.tags],
-            "level": number("level", row.level),
-            "reason": number("reason", row.reason.label if row.reason else None),
-            "detail": row.reason.detail if row.reason else "",
-            "kind": number("kind", (row.error_kind or "other") if row.status == "error" else None),
-            "change": number("change", changes.get((row.model, row.task_id))),
-            "seconds": round(row.seconds, 3),
-            "tokens": row.tokens.get("output"),
-        }
-        for name, value in values.items():
-            columns[name].append(value)
-    return {
+    before = '{"columns":{'
+    for name, value in columns.items():
+        yield f'{before}"{name}":['
+        for start in range(0, len(run.rows), _PER_CHUNK):
+            values = [value(row) for row in run.rows[start : start + _PER_CHUNK]]
+            yield ("," if start else "") + to_json(values)[1:-1]
+        before = "],"
+    rest = {
         "names": {kind: list(found) for kind, found in names.items()},
-        "columns": columns,
         "perChunk": _PER_CHUNK,
         "samples": run.samples,
         "results": shlex.quote(_place(run)),
         "baseline": comparison is not None,
     }
+    yield "]}," + to_json(rest)[1:]
 
 
 def _place(run: RecordedRun) -> str:
