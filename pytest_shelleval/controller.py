@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
 from collections.abc import Generator, Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,6 +19,7 @@ if TYPE_CHECKING:
     from xdist.workermanage import WorkerController
 
     from pytest_shelleval.conclusion import Conclusion
+    from pytest_shelleval.core.scratch import Scratch
     from pytest_shelleval.core.summary import Tally
     from pytest_shelleval.models.money import Prices
 
@@ -41,6 +39,7 @@ class Controller:
         )
         self._failed_reports = 0
         self._started = time.monotonic()
+        self._scratch: Scratch | None = None
         self.conclusion: Conclusion | None = None
         self._forecast: list[str] = []
 
@@ -119,12 +118,15 @@ class Controller:
         self.run.sandbox_kind = check(self.run.settings.wish)
 
     def _make_state_directory(self) -> None:
+        from pytest_shelleval.core.scratch import Scratch
+        from pytest_shelleval.sandboxes.choice import clean_up_after_killed_runs
+
+        clean_up_after_killed_runs(self.run.wish)
         try:
-            self.run.state_directory = Path(tempfile.mkdtemp(prefix="shelleval-"))
-            for name in ("snapshots", "verdicts"):
-                (self.run.state_directory / name).mkdir()
+            self._scratch = Scratch("snapshots", "verdicts")
         except OSError as error:
             raise UserError(f"can't make a temporary folder: {error}") from error
+        self.run.state_directory = self._scratch.path
 
     # -- phase 1 ----------------------------------------------------------------------------------
 
@@ -249,11 +251,11 @@ class Controller:
         try:
             return (yield)  # pytest-xdist ends its workers in here
         finally:
-            if self.run.state_directory is not None:
+            if self._scratch is not None:
                 from pytest_shelleval.sandboxes.choice import clean_up
 
                 clean_up(self.run.wish)
-                shutil.rmtree(self.run.state_directory, ignore_errors=True)
+                self._scratch.remove()
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say how the model did."""

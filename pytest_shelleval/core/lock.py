@@ -72,15 +72,9 @@ class FolderLock:
     def _lock(self) -> None:
         while True:
             self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            try:
-                _flock(self._fd)
-            except BlockingIOError:
+            if not try_flock(self._fd):
                 self._forget()
                 raise UserError(_refusal(self.path)) from None
-            except OSError as error:
-                if error.errno in _NO_LOCKS:
-                    return
-                raise
             # whoever held it before takes the file away before letting go of it
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(self._fd), os.stat(self.path)):
@@ -93,12 +87,23 @@ class FolderLock:
             self._fd = -1
 
 
-def _flock(fd: int) -> None:
+def try_flock(fd: int) -> bool:
+    """Lock the open file *fd*; False where another process has it.
+
+    True also where there are no locks. Raises OSError.
+    """
     try:
         import fcntl  # not on every system
     except ImportError:
-        return
-    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+    return True
 
 
 def _refusal(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from pytest_shelleval.core.errors import SandboxError, SandboxUnavailable
 from pytest_shelleval.core.sandbox import SandboxProvider
+from pytest_shelleval.core.scratch import left_behind
 from pytest_shelleval.sandboxes.base import Limits
 
 _POOL_SIZES = {"local": 1, "docker": 2, "sos": 1}
@@ -129,6 +131,19 @@ def clean_up(wish: Wish) -> None:
         from pytest_shelleval.sandboxes.sos.provider import sweep
 
         sweep(wish.state_directory, wish.sos_token)
+
+
+def clean_up_after_killed_runs(wish: Wish) -> None:
+    """Stop and remove what runs have left whose controller was killed.
+
+    What they left on SoS servers waits for the next run that uses such servers.
+    """
+    from pytest_shelleval.sandboxes.sos.state import has_journals
+
+    for folder in left_behind():
+        clean_up(replace(wish, state_directory=folder))
+        if not has_journals(folder):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _check_rootfs(wish: Wish) -> None:

@@ -130,6 +130,11 @@ class Journal:
                 os.write(self._descriptor, json.dumps(line).encode() + b"\n")
 
 
+def has_journals(folder: Path) -> bool:
+    """Whether *folder* tells of sandboxes that may have to be stopped still."""
+    return any(folder.glob(_JOURNAL))
+
+
 def abandoned(folder: Path) -> Iterator[tuple[Path, dict[str, str]]]:
     """Journals in *folder* of processes that are gone: the file, and ids with addresses.
 
