@@ -69,6 +69,13 @@ class Conclusion:
         """Whether all gates are met."""
         return all(gate.met for gate in self.gates) and not self.trouble
 
+    def facts(self) -> Iterator[str]:
+        """What came of it, a phrase each, for the log."""
+        for status in ("passed", "failed", "error"):
+            yield f"{self.tally.count(status)} {status}"
+        yield from (gate.line for gate in self.gates)
+        yield from self.trouble
+
     def lines(self) -> Iterator[str]:
         """The section for the terminal."""
         from pytest_shelleval.report.text import section

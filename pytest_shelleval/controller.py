@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Generator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
     from pytest_shelleval.conclusion import Conclusion
     from pytest_shelleval.core.scratch import Scratch
     from pytest_shelleval.core.summary import Tally
+    from pytest_shelleval.logs import FileHandler
     from pytest_shelleval.models.money import Prices
+
+_log = logging.getLogger(__name__)
 
 
 class Controller:
@@ -40,6 +44,7 @@ class Controller:
         self._failed_reports = 0
         self._started = time.monotonic()
         self._scratch: Scratch | None = None
+        self._log_file: FileHandler | None = None
         self.conclusion: Conclusion | None = None
         self._forecast: list[str] = []
 
@@ -102,11 +107,13 @@ class Controller:
     def _hold_folder(self) -> None:
         """Keep other runs out of the output folder until this process ends."""
         from pytest_shelleval.core.lock import FolderLock
+        from pytest_shelleval.logs import start as start_log
         from pytest_shelleval.options import without_secrets
 
         arguments = without_secrets(self.config.invocation_params.args)
         lock = FolderLock(self.run.settings.output_dir, ["pytest", *arguments])
         self.config.add_cleanup(lock.release)
+        self._log_file = start_log(self.config, self.run)
 
     def _check_sandbox(self) -> None:
         from pytest_shelleval.known import has_own
@@ -144,10 +151,13 @@ class Controller:
             if selected and self.run.settings.validate:
                 validate(self.config, self.run, wanted)
             if selected:
+                _log.info("phase 1 begins: %d commands are wanted", len(wanted))
                 self.phase1.ask_or_find(wanted)
+                _log.info("phase 1 has ended")
             if self.run.settings.phase != "inference":
                 self.recorder.begin(selected)
         except (UserError, InferenceAborted, SandboxUnavailable) as error:
+            _log.error("the run ends: %s", error)
             raise pytest.UsageError(str(error)) from error
 
     def _look_ahead(self, nodeids: Iterable[str]) -> None:
@@ -185,7 +195,7 @@ class Controller:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Write down the result that a report brings, and what became of a lost worker's item."""
-        from pytest_shelleval.worker import share_words, take_result
+        from pytest_shelleval.worker import share_words, take_log, take_result
 
         if report.nodeid not in self.run.subjects:
             return
@@ -193,6 +203,9 @@ class Controller:
             share_words(report)
         self._failed_reports += report.failed
         record = take_result(report)
+        lines = take_log(report)
+        if lines and self._log_file is not None:
+            self._log_file.write(lines)
         if record is None and report.failed and report.when not in ("setup", "call", "teardown"):
             # pytest-xdist reports a worker that died with when="???"
             record = self._crashed(self.run.subjects[report.nodeid], str(report.longrepr))
@@ -209,6 +222,7 @@ class Controller:
         )
         result.execution_key = self.run.execution_key(subject.task, command)
         result.fail_as_error("crashed", reason)
+        _log.error("%s: its worker is gone: %s", result.name, reason)
         return result.to_record()
 
     # -- end --------------------------------------------------------------------------------------
@@ -229,6 +243,7 @@ class Controller:
                 places,
                 self.recorder.lost,
             )
+            _log.info("the run ends: %s", "; ".join(self.conclusion.facts()))
         return self.conclusion
 
     def _gate(self, session: pytest.Session) -> None:

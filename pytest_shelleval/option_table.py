@@ -305,6 +305,13 @@ OPTIONS: tuple[Option, ...] = (
         one_of("regression", "significant-regression"),
         more=": a task that passed in the baseline fails now, or the pass rate fell by more than chance explains",
     ),
+    Option(
+        "log-level",
+        "info",
+        "debug, info, warning or error",
+        one_of("debug", "info", "warning", "error"),
+        more=": what debug.log has; info a line for each request and each step in a sandbox, debug also what was run",
+    ),
 )
 
 

@@ -94,6 +94,20 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(XdistHooks(controller), "shelleval-xdist")
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Log in a worker, too: to the controller's file, or to a buffer that reports take home."""
+    config = session.config
+    run = run_of(config)
+    if run is None or not hasattr(config, "workerinput"):
+        return
+    from pytest_shelleval.logs import start_worker
+    from pytest_shelleval.worker import LOG_BUFFER
+
+    buffer = start_worker(config, run)
+    if buffer is not None:
+        config.stash[LOG_BUFFER] = buffer
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Phase 1 alone runs no items: workers would only cost time."""

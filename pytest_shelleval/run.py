@@ -64,6 +64,8 @@ class Run:
         self.workers = 1
         self.state_directory: Path | None = None
         """A folder of this run that its processes share, where the kind of sandbox needs one."""
+        self.log_file: list[int] | None = None
+        """Which file debug.log is, once the controller has made it."""
         self._keys: dict[ExecutionPolicy, ExecutionKeys] = {}
         self.without_dataset = not self.sources
         if self.without_dataset:
@@ -233,6 +235,7 @@ def send_run(run: Run, workerinput: dict[str, Any]) -> None:
     state = run.state_directory
     workerinput["shelleval_sandbox_kind"] = run.sandbox_kind
     workerinput["shelleval_state_directory"] = None if state is None else str(state)
+    workerinput["shelleval_log"] = run.log_file
 
 
 def receive_run(run: Run, workerinput: Mapping[str, Any]) -> None:
@@ -241,6 +244,7 @@ def receive_run(run: Run, workerinput: Mapping[str, Any]) -> None:
     run.sandbox_kind = workerinput.get("shelleval_sandbox_kind", run.sandbox_kind)
     state = workerinput.get("shelleval_state_directory")
     run.state_directory = None if state is None else Path(state)
+    run.log_file = workerinput.get("shelleval_log")
 
 
 def run_of(config: pytest.Config) -> Run | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_shelleval.core.redaction import redacted
 from pytest_shelleval.option_table import OPTIONS
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class Settings:
     max_errors: int | None
     baseline: Path | None
     fail_on: str | None
+    log_level: str
     given: frozenset[str]
     """Names of the options that were set by flag, environment or ini, not left to default."""
 
@@ -140,4 +142,7 @@ class Settings:
                 if isinstance(value, Path):
                     value = str(value)
                 values[option.field] = list(value) if isinstance(value, tuple) else value
+        if self.base_url:
+            values["base_url"] = redacted(self.base_url)
+        values["sos_url"] = [redacted(url) for url in self.sos_url]
         return values

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pytest_shelleval.core.redaction import redacted
+
 
 class ShellevalError(Exception):
-    """Base of all errors that this project raises on purpose."""
+    """Base of all errors that this project raises on purpose; they quote no secret."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(redacted(str(message)))
 
 
 class UserError(ShellevalError):
@@ -19,7 +24,7 @@ class GenerationError(ShellevalError):
 
     def __init__(self, reason: str, *, attempts: int = 1) -> None:
         super().__init__(reason)
-        self.reason = reason
+        self.reason = str(self)
         self.attempts = attempts
 
 

@@ -6,6 +6,7 @@ never counted as the command's failure.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -25,6 +26,8 @@ from pytest_shelleval.core.trial import (
     now,
     setup_script,
 )
+
+_log = logging.getLogger(__name__)
 
 __all__ = [
     "Execution",
@@ -128,6 +131,7 @@ class Execution:
 
     def _give_up_or_retry(self, error: SandboxError) -> None:
         self.release()
+        _log.warning("%s: attempt %d: %s", self.result.name, self.result.attempt, error)
         if isinstance(error, SandboxUnavailable) or self.result.attempt >= self.policy.attempts:
             self.result.fail_as_error("sandbox", str(error))
             raise error
@@ -140,6 +144,9 @@ class Execution:
         sandbox = self._sandbox = self._source.acquire()
         result.sandbox = dict(sandbox.info)
         result.durations["sandbox"] = round(time.monotonic() - started, 6)
+        _log.debug(
+            "%s: sandbox %s after %.3f s", result.name, sandbox.id, result.durations["sandbox"]
+        )
         trial = self.trial = Trial(self.task, self.policy, result, sandbox, started)
         trial.watch.begin()
         if self.task.setup_commands:
@@ -167,3 +174,4 @@ class Execution:
             self.result.apply_score(score(self.result, sandbox))
         if self.result.status == "failed" and trial.lacks:
             raise SandboxUnavailable(LACKING[trial.lacks])
+        _log.info("%s: %s in %s", self.result.name, self.result.status, sandbox.id)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_shelleval.core.errors import UserError
+from pytest_shelleval.core.redaction import redacted
 
 LOCK = ".shelleval.lock"
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
@@ -41,7 +42,7 @@ class FolderLock:
                 "pid": os.getpid(),
                 "host": socket.gethostname(),
                 "start_time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-                "command": list(command),
+                "command": list(map(redacted, command)),
             }
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, json.dumps(facts).encode(), 0)

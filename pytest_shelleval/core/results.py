@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from pytest_shelleval.core.commands import Command
+from pytest_shelleval.core.redaction import redacted
 from pytest_shelleval.core.tasks import Task
 
 Status = Literal["passed", "failed", "error"]
@@ -146,9 +147,16 @@ class Result:
         """End with a failure: the model replied, but with no command in it."""
         self.status, self.error = "failed", reason
 
+    @property
+    def name(self) -> str:
+        """Task, model and sample, as log lines name a result."""
+        command = self.command
+        model = "" if command.model is None else f" {command.model}"
+        return f"{command.task_id}{model} sample {command.sample}"
+
     def fail_as_error(self, kind: ErrorKind, error: str) -> None:
         """End with an error: something that was not the model's doing."""
-        self.status, self.error_kind, self.error = "error", kind, error
+        self.status, self.error_kind, self.error = "error", kind, redacted(error)
         self.command_success = self.test_passed = self.overall_success = False
 
     def restart(self, fault: str) -> None:

@@ -7,6 +7,7 @@ steps: setup and command share the session, and the condition starts where the s
 
 from __future__ import annotations
 
+import logging
 import shlex
 import time
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ from pytest_shelleval.core.results import Result
 from pytest_shelleval.core.sandbox import ExecResult, Restorable, Sandbox
 from pytest_shelleval.core.snapshots import WORTH_SECONDS, Kept, Snapshots, key_of, repeatable
 from pytest_shelleval.core.tasks import Steps, Task
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,7 @@ class Trial:
                 script = setup_script(self._task.setup_commands, strict=self._policy.strict_setup)
                 done = self._run_or_restore(script, snapshots)
                 self._result.setup_output = done.output
+                self._log_step("setup", script, done)
                 self._judge_setup(done, "setup")
         finally:
             self._result.durations["setup"] = round(time.monotonic() - started, 6)
@@ -124,6 +128,7 @@ class Trial:
         result.effects = observe(self.sandbox)
         result.end_time = now()
         self.lacks = self.lacks or done.lacks
+        self._log_step("command", text, done)
         return done
 
     def check(self) -> ExecResult:
@@ -145,7 +150,16 @@ class Trial:
         result.tampered = tampered(self._task.success_condition, *effects)
         result.end_time = now()
         self.lacks = self.lacks or test.lacks
+        self._log_step("condition", self._task.success_condition, test)
         return test
+
+    def _log_step(self, step: str, text: str, done: ExecResult) -> None:
+        name, where = self._result.name, self.sandbox.id
+        said = "timed out" if done.timed_out else f"exit code {done.exit_code}"
+        if done.limit is not None:
+            said += f", over the limit on {done.limit}"
+        _log.info("%s: %s in %s: %s, %.3f s", name, step, where, said, done.duration)
+        _log.debug("%s: %s was %r", name, step, text)
 
     def _run_or_restore(self, script: str, snapshots: Snapshots | None) -> ExecResult:
         sandbox, timeout = self.sandbox, self._policy.setup_timeout
@@ -183,6 +197,7 @@ class Trial:
             outputs.append(done.output)
             self._result.setup_output = "".join(outputs)
             which = f"setup command {number} of {last}"
+            self._log_step(which, command, done)
             if done.exited and not done.timed_out:
                 raise SetupFailed(f"{which} ended the shell with exit code {done.exit_code}")
             if number == last or self._policy.strict_setup or done.timed_out:

@@ -46,6 +46,8 @@ class Reply:
     """Requests made until this reply came."""
     sent_params: dict[str, Any] | None = None
     """The parameters that were sent, where the server did not take those that were asked for."""
+    request_id: str | None = None
+    """What the server calls the request, where it says (``x-request-id``); for debug.log."""
 
 
 class ServerFault(GenerationError):  # noqa: N818 - says whose fault it is

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -15,6 +16,7 @@ import openai
 from pytest_shelleval.core.commands import Command, CommandStore
 from pytest_shelleval.core.errors import InferenceAborted, InferencePaused, UserError
 from pytest_shelleval.core.files import replace_file
+from pytest_shelleval.core.redaction import redacted
 from pytest_shelleval.models.answers import Failure, read_reply, server_message
 from pytest_shelleval.models.chat import ChatModel
 from pytest_shelleval.models.inference import InferenceSummary, Terms
@@ -28,6 +30,7 @@ _PATH: Literal["/v1/chat/completions"] = "/v1/chat/completions"
 _NONE_HERE = (404, 405, 501)
 _OVER = frozenset({"completed", "expired", "cancelled", "failed"})
 _LONGEST_POLL = 60.0
+_log = logging.getLogger(__name__)
 
 
 def state_file(store: CommandStore) -> Path:
@@ -189,6 +192,7 @@ class _Run:
                 ) from error
             batch["id"] = made.id
             self.state.save()
+            _log.info("batch %s: %d requests of %s submitted", made.id, len(chunk), model.name)
 
     def collect(self, client: openai.OpenAI, model: ChatModel) -> None:
         """Wait for the batches of *model*, and keep their replies."""
@@ -221,6 +225,7 @@ class _Run:
         pause = self.poll
         while True:
             found = client.batches.retrieve(batch["id"])
+            _log.info("batch %s: %s", batch["id"], found.status)
             if found.status in _OVER:
                 return found
             counts = found.request_counts
@@ -248,7 +253,7 @@ class _Run:
                     raise Failure(f"{model.base_url} answered {status} in the batch: {said}")
                 reply = read_reply(json.dumps(body).encode(), "", model.base_url)
             except Failure as failure:
-                command.error = failure.reason
+                command.error = redacted(failure.reason)
             else:
                 fill_in(command, reply, self.terms.extract)
             self.store.append(command)

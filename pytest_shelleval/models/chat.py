@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import random
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from pytest_shelleval.core.errors import (
     InferencePaused,
     UserError,
 )
+from pytest_shelleval.core.redaction import hide, passwords_in, redacted
 from pytest_shelleval.models.answers import Failure, read_reply, retry_after, server_message
 from pytest_shelleval.models.base import Reply, Request, ServerFault
 from pytest_shelleval.models.money import estimate_tokens, longest_reply
@@ -40,6 +42,7 @@ _REQUESTS_PER_LANE = 4
 _RETRIES_BEFORE_FIRST_ANSWER = 2
 _RETRIED = frozenset({408, 409, 429})
 _TOO_MANY = frozenset({429, 503, 529})
+_log = logging.getLogger(__name__)
 _FATAL = {
     401: "check the API key (OPENAI_API_KEY or --shelleval-api-key)",
     403: "check what the API key may do, and the model's name (--shelleval-model)",
@@ -89,6 +92,7 @@ class ChatModel:
     ) -> None:
         self.name = name
         self.base_url, self.api_key = _address(base_url, api_key)
+        hide([self.api_key if self.api_key != _NO_KEY else None, *passwords_in([self.base_url])])
         self.warnings: list[str] = []
         """What the user should know of the run, a line each."""
         self._timeout = timeout
@@ -131,6 +135,7 @@ class ChatModel:
                 return reply
             except Failure as caught:
                 failure = caught
+                _log.warning("%s: request %d: %s", name_of(request), attempts, failure.reason)
                 if failure.too_many:
                     wait = failure.wait or 0.0
                     self._throttle.complain(wait if wait <= self._max_wait else 0.0)
@@ -148,8 +153,10 @@ class ChatModel:
                 retries = min(retries, _RETRIES_BEFORE_FIRST_ANSWER)
             if not failure.retry or attempts - refused > retries:
                 raise self._error(failure, attempts)
+            pause = self._pause(failure, attempts - refused)
+            _log.info("%s: asked again in %.1f s", name_of(request), pause)
             with contextlib.suppress(asyncio.TimeoutError):  # unless the phase is paused meanwhile
-                await asyncio.wait_for(self._wake.wait(), self._pause(failure, attempts - refused))
+                await asyncio.wait_for(self._wake.wait(), pause)
 
     async def aclose(self) -> None:
         """Close the connections. A later request opens new ones, in another event loop if need be."""
@@ -235,6 +242,7 @@ class ChatModel:
         kind = response.headers.get("content-type", "")
         reply = read_reply(response.content, kind, self.base_url)
         reply.sent_params = self._refusals.differ(request.params)
+        reply.request_id = response.headers.get("x-request-id")
         return reply
 
     def _unreachable(self, error: BaseException) -> Failure:
@@ -246,7 +254,7 @@ class ChatModel:
     ) -> Failure:
         status = error.status_code
         said, code = server_message(error.body)
-        said = said.replace(self.api_key, "***") if len(self.api_key) > len(_NO_KEY) else said
+        said = redacted(said)
         reason = f"{self.base_url} answered {status}" + (f": {said}" if said else "")
         failure = Failure(reason, status=status, too_many=status in _TOO_MANY)
         if status in _FATAL and not (status == 403 and self._served):
@@ -262,6 +270,11 @@ class ChatModel:
             fields = {name: sent[name] for name in sent if name not in ("model", "messages")}
             failure.refused = self._refusals.learn(error.body, said, request.params, fields)
         return failure
+
+
+def name_of(request: Request) -> str:
+    """The request as log lines name it: task and sample."""
+    return f"{request.task.task_id} sample {request.sample}"
 
 
 def _address(base_url: str | None, api_key: str | None) -> tuple[str, str]:

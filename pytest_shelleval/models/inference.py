@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import Any
 
 from pytest_shelleval.core.commands import Command, CommandStore
 from pytest_shelleval.core.errors import GenerationError, InferenceAborted, InferencePaused
-from pytest_shelleval.models.base import Model, ServerFault
+from pytest_shelleval.models.base import Model, Reply, ServerFault
 from pytest_shelleval.models.extract import extract_command
 from pytest_shelleval.models.money import Budget, Prices
 from pytest_shelleval.models.plan import InferencePlan
@@ -22,6 +23,7 @@ from pytest_shelleval.models.records import Extract, Job, error_record, record_o
 OnRecord = Callable[[Command], None]
 
 _SECONDS_TO_CANCEL = 10.0
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +282,7 @@ async def _ask(job: Job, extract: Extract) -> tuple[Command, ServerFault | None]
     """Ask *job*'s model; the record, and the fault if the server was to blame."""
     begun = time.monotonic()
     fault: ServerFault | None = None
+    reply: object = None
     try:
         reply = await job.model.generate(job.request)
     except InferenceAborted:
@@ -292,4 +295,22 @@ async def _ask(job: Job, extract: Extract) -> tuple[Command, ServerFault | None]
     else:
         command = record_of_reply(job, reply, extract)
     command.latency_s = round(time.monotonic() - begun, 3)
+    _log_answer(job, command, reply)
     return command, fault
+
+
+def _log_answer(job: Job, command: Command, reply: object) -> None:
+    name, model = f"{command.task_id} sample {command.sample}", command.model
+    request = (
+        f", request id {reply.request_id}" if isinstance(reply, Reply) and reply.request_id else ""
+    )
+    usage = command.usage or {}
+    tokens = "".join(f", {usage[kind]} {kind.replace('_', ' ')}" for kind in sorted(usage))
+    seconds = command.latency_s
+    if command.error is not None:
+        _log.warning(
+            "%s: %s gave no command, %s s%s: %s", name, model, seconds, request, command.error
+        )
+    else:
+        _log.info("%s: %s answered, %s s%s%s", name, model, seconds, tokens, request)
+        _log.debug("%s: %s wrote %r", name, model, command.generated_command)

@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from pytest_shelleval.core.commands import Command
+from pytest_shelleval.core.redaction import redacted
 from pytest_shelleval.core.tasks import Task
 from pytest_shelleval.models.base import Message, Model, Reply, Request
 from pytest_shelleval.models.extract import OPEN_ENDED_RULES, Extraction
@@ -93,7 +94,7 @@ def error_record(job: Job, *, error: str | None = None, **values: Any) -> Comman
         task_id=job.task.task_id,
         generated_command=None,
         timestamp=now(),
-        error=None if error is None else _one_line(error),
+        error=None if error is None else redacted(_one_line(error)),
         model=job.model.name,
         sample=job.sample,
         prompt_hash=job.prompt_hash,

@@ -40,6 +40,8 @@ def test_the_second_run_is_refused_before_anything_is_touched(
     assert evaluation.run("--shelleval-model=noop", *mode).ret == 1
     assert sorted(os.listdir(evaluation.output)) == [
         "commands.jsonl",
+        "debug.earlier.log",
+        "debug.log",
         "report.html",
         "results.jsonl",
         "summary.json",

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from pytest_shelleval.core.errors import SandboxError, SandboxUnavailable
+from pytest_shelleval.core.redaction import hide, passwords_in
 
 _CONNECT_SECONDS = 10.0
 _SHORT_SECONDS = 30.0
@@ -51,6 +52,7 @@ class Api:
     """
 
     def __init__(self, urls: list[str], token: str | None) -> None:
+        hide([token, *passwords_in(urls)])
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._client = httpx.Client(
             headers=headers,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pytest_shelleval.core.errors import SandboxError
+from pytest_shelleval.core.redaction import redacted
 from pytest_shelleval.core.sandbox import ExecResult
 from pytest_shelleval.sandboxes import inside
 from pytest_shelleval.sandboxes.sos import relay
@@ -65,7 +66,7 @@ class SosSandbox:
             "kind": "sos",
             "image": self._image,
             "id": self._id,
-            "url": self.url,
+            "url": redacted(self.url),
             "exec_mode": "session" if self._ours else "standalone",
         }
 

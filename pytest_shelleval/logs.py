@@ -1,0 +1,160 @@
+"""debug.log: what a run did and when, one line for each request and each step in a sandbox.
+
+Modules log to loggers of their own names, below ``pytest_shelleval``. The controller begins the file
+anew, and the one before becomes debug.earlier.log; a run that resumes adds to it. A worker on the same machine opens the file that the controller
+made, and appends each line in one write, which POSIX keeps whole; what is known when a worker is
+killed is in the file. Elsewhere there is no such file: the lines go home on the report of their item.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_shelleval.core.errors import UserError
+from pytest_shelleval.core.redaction import redacted
+from pytest_shelleval.provenance import versions
+
+if TYPE_CHECKING:
+    import pytest
+
+    from pytest_shelleval.run import Run
+
+NAME, EARLIER = "debug.log", "debug.earlier.log"
+_ROOT = logging.getLogger("pytest_shelleval")
+_PYTEST_OPTIONS = ("log_level", "log_cli_level", "log_file", "log_file_level")
+
+
+class _Lines(logging.Formatter):
+    """``2026-01-02T03:04:05.678Z INFO gw0 core.trial: ...``, in one line, without secrets."""
+
+    def __init__(self, process: str) -> None:
+        super().__init__()
+        self._process = process
+
+    def format(self, record: logging.LogRecord) -> str:
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        module = record.name.removeprefix("pytest_shelleval.")
+        text = record.getMessage()
+        if record.exc_info:
+            text += "\n" + self.formatException(record.exc_info)
+        text = redacted(text).replace("\n", "\\n").replace("\r", "\\r")
+        milliseconds = int(record.msecs)
+        head = f"{stamp}.{milliseconds:03d}Z {record.levelname} {self._process} {module}: "
+        return f"{head}{text}\n"
+
+
+class FileHandler(logging.Handler):
+    """Appends each line to a file in one write. What can't be written is not worth ending a run for."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        try:
+            self.write(self.format(record))
+        except Exception:
+            self.handleError(record)
+
+    def write(self, text: str) -> None:
+        """Write whole lines that are formatted already."""
+        with contextlib.suppress(OSError):  # the disk is full, say: files that matter tell of it
+            os.write(self._descriptor, text.encode("utf-8", "backslashreplace"))
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+        super().close()
+
+
+class Buffer(logging.Handler):
+    """Keeps lines until they are fetched, as in a worker on another machine."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kept: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one line."""
+        self._kept.append(self.format(record))
+
+    def fetch(self) -> str:
+        """All lines since the last time."""
+        kept, self._kept = self._kept, []
+        return "".join(kept)
+
+
+def start(config: pytest.Config, run: Run) -> FileHandler:
+    """Begin debug.log in the controller. Raises UserError when the file can't be written."""
+    settings = run.settings
+    path = settings.output_dir / NAME
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    try:
+        if path.exists() and not settings.resume:
+            path.replace(path.with_name(EARLIER))
+        descriptor = os.open(path, flags, 0o644)
+        run.log_file = identity(path)
+    except OSError as error:
+        raise UserError(f"can't write {path}: {error.strerror}") from error
+    handler = FileHandler(descriptor)
+    _install(config, handler, settings.log_level, "main")
+    logger = logging.getLogger(__name__)
+    logger.info("versions %s", json.dumps(versions()))
+    logger.info("settings %s", json.dumps(settings.public()))
+    return handler
+
+
+def start_worker(config: pytest.Config, run: Run) -> Buffer | None:
+    """Log in a worker; the buffer where lines have to be sent home."""
+    name = config.workerinput["workerid"]  # type: ignore[attr-defined]
+    path = run.settings.output_dir / NAME
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    except OSError:
+        descriptor = -1
+    if descriptor >= 0 and identity(path) == run.log_file:
+        _install(config, FileHandler(descriptor), run.settings.log_level, name)
+        return None
+    if descriptor >= 0:
+        os.close(descriptor)
+    buffer = Buffer()
+    _install(config, buffer, run.settings.log_level, name)
+    return buffer
+
+
+def identity(path: Path) -> list[int]:
+    """Tells the file that a controller made from another of the same path on another machine."""
+    status = path.stat()
+    return [status.st_dev, status.st_ino]
+
+
+def _install(config: pytest.Config, handler: logging.Handler, level: str, process: str) -> None:
+    handler.setFormatter(_Lines(process))
+    before = _ROOT.level
+    _ROOT.addHandler(handler)
+    _ROOT.setLevel(level.upper())
+    if not any(config.getoption(name, None) for name in _PYTEST_OPTIONS):
+        # pytest would keep these lines for every item, and show them with each failure
+        shown = getattr(config.pluginmanager.getplugin("logging-plugin"), "report_handler", None)
+        if isinstance(shown, logging.Handler):
+            shown.addFilter(_not_ours)
+
+    def remove() -> None:
+        _ROOT.removeHandler(handler)
+        _ROOT.setLevel(before)
+        handler.close()
+
+    config.add_cleanup(remove)
+
+
+def _not_ours(record: logging.LogRecord) -> bool:
+    return not record.name.startswith(f"{_ROOT.name}.")
