@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +76,13 @@ class RemoteProvider:
         rootfs: str = "",
         cache: str = "",
         files: Path | None = None,
+        before: Sequence[str] = (),
+        uid: int = ORDINARY,
     ) -> None:
+        """*before*: a program, with its arguments, that starts the rest."""
         self.facts: dict[str, Any] = {}
-        arguments = [interpreter, driver.__file__, json.dumps(dataclasses.asdict(limits)), rootfs]
+        driven = [interpreter, driver.__file__, json.dumps(dataclasses.asdict(limits)), rootfs]
+        arguments = [*before, *driven]
         if files is not None:
             arguments = _granting_ids(files, arguments)
         self._process = subprocess.Popen(
@@ -92,8 +96,8 @@ class RemoteProvider:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            user=None if files is not None else ORDINARY,
-            group=None if files is not None else ORDINARY,
+            user=None if files is not None else uid,
+            group=None if files is not None else uid,
             extra_groups=None if files is not None else [],
         )
 

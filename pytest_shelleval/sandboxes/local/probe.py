@@ -12,6 +12,7 @@ from typing import Any
 
 from pytest_shelleval.core.errors import SandboxError, SandboxUnavailable
 from pytest_shelleval.sandboxes.base import Limits
+from pytest_shelleval.sandboxes.local.crowding import crowded
 
 _ELSEWHERE = "Or use another sandbox: --shelleval-sandbox=docker or --shelleval-sandbox=sos."
 _UNCONFINED = (
@@ -111,6 +112,9 @@ def _in_container() -> bool:
 def _remedies(facts: Mapping[str, Any]) -> list[str]:
     if facts.get("stage") in ("platform", "seccomp"):
         return []
+    room = crowded()
+    if room:
+        return [f"Perhaps since {room}."]
     remedies = []
     if _setting("kernel/apparmor_restrict_unprivileged_userns") == "1":
         remedies += [

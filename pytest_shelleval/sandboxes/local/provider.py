@@ -205,10 +205,15 @@ def receive(control: socket.socket, deadline: float) -> Answer:
     )
 
 
-def _unavailable(facts: Mapping[str, Any]) -> SandboxUnavailable:
+def _refusal(facts: Mapping[str, Any], *, proven: bool = False) -> SandboxError:
+    """Why a sandbox could not be made: for now, or, unless it is *proven*, on this machine at all."""
+    from pytest_shelleval.sandboxes.local.crowding import crowded
     from pytest_shelleval.sandboxes.local.probe import report
 
-    return SandboxUnavailable(report(facts).message)
+    room = crowded()
+    if room:
+        return SandboxError(f"{facts.get('error')}; {room}")
+    return SandboxError(facts["error"]) if proven else SandboxUnavailable(report(facts).message)
 
 
 class LocalProvider:
@@ -277,7 +282,7 @@ class LocalProvider:
                 image = folder_of(self._image) if self._image is not None else None
                 self._zygote = Zygote(self._limits, image)
             except ZygoteRefused as refusal:
-                raise _unavailable(refusal.facts) from refusal
+                raise _refusal(refusal.facts) from refusal
         # Made while its predecessor is used, a sandbox slows it down: as long as they are ready when
         # they are wanted, the next one waits for the end of a task.
         if not self._spares or not select.select([self._spares[0]], [], [], 0)[0]:
@@ -293,9 +298,7 @@ class LocalProvider:
         if answer.flags != protocol.READY or not answer.descriptors:
             control.close()
             reason = answer.output.decode("utf-8", "backslashreplace")
-            if self._proven:
-                raise SandboxError(reason)
-            raise _unavailable({"stage": "sandbox", "error": reason})
+            raise _refusal({"stage": "sandbox", "error": reason}, proven=self._proven)
         self._proven = True
         return LocalSandbox(control, answer.descriptors[0], self._rootfs, self._refill)
 

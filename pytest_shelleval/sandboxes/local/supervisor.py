@@ -182,7 +182,7 @@ class Supervisor:
             setsigdef=_DEFAULT_SIGNALS,
         )
         # This process may start some more than that: a full sandbox can still be asked.
-        limit = self._configuration.processes
+        limit = world.allowed(resource.RLIMIT_NPROC, self._configuration.processes)
         with contextlib.suppress(ProcessLookupError):
             resource.prlimit(child, resource.RLIMIT_NPROC, (limit, limit))
         return child
@@ -194,11 +194,14 @@ class Supervisor:
         a command left running can get at the shell of the condition. Capabilities are a thread's.
         """
         spawned: list[int] = []
+        faults: list[OSError] = []
 
         def spawn() -> None:
             try:
                 namespaces.inherit_capability(None)
                 spawned.append(self._spawn(arguments, descriptors))
+            except OSError as error:
+                faults.append(error)
             finally:
                 done.release()
 
@@ -207,7 +210,7 @@ class Supervisor:
         _thread.start_new_thread(spawn, ())
         done.acquire()
         if not spawned:
-            raise RuntimeError("bash could not be started")
+            raise RuntimeError(f"bash could not be started: {faults[0] if faults else ''}")
         return spawned[0]
 
     # --- requests

@@ -43,6 +43,12 @@ def build(ids: int, disk: int, trees: list[rootfs.Tree]) -> list[Place]:
     return places
 
 
+def allowed(kind: int, wanted: int) -> int:
+    """*wanted*, or the user's own hard limit of that *kind* where it is lower."""
+    hard = resource.getrlimit(kind)[1]
+    return wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+
+
 def restrict(memory: int, program: bytes) -> None:
     """Give up what commands must not inherit; this process keeps its own capabilities."""
     os.setsid()
@@ -52,10 +58,11 @@ def restrict(memory: int, program: bytes) -> None:
     os.close(null)
     # 1, not 0: a core pattern that names a program ignores the limit, except for this value.
     resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
-    files = min(_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    files = allowed(resource.RLIMIT_NOFILE, _FILES)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, files), files))
     # A second line behind the watchdog, twice the limit, since it counts what is only reserved.
-    resource.setrlimit(resource.RLIMIT_DATA, (2 * memory, 2 * memory))
+    data = allowed(resource.RLIMIT_DATA, 2 * memory)
+    resource.setrlimit(resource.RLIMIT_DATA, (data, data))
     namespaces.inherit_capability(_EXTRA_CAPABILITY)
     namespaces.limit_capabilities(_CAPABILITIES)
     namespaces.install_filter(program)

@@ -21,6 +21,7 @@ from pytest_shelleval.sandboxes.local import (
     rootfs,
     seccomp,
     supervisor,
+    world,
 )
 from pytest_shelleval.sandboxes.local.identity import StageError, stage
 
@@ -104,7 +105,8 @@ class Zygote:
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         self._count = 0
         if self._identity.ids > 1:
-            limit = self._configuration.processes + _SPARE_PROCESSES
+            wanted = self._configuration.processes + _SPARE_PROCESSES
+            limit = world.allowed(resource.RLIMIT_NPROC, wanted)
             resource.setrlimit(resource.RLIMIT_NPROC, (limit, limit))
 
     @property
