@@ -105,14 +105,17 @@ class Controller:
             )
 
     def _hold_folder(self) -> None:
-        """Keep other runs out of the output folder until this process ends."""
+        """Keep other runs out of the output folder and commands.jsonl until this process ends."""
         from pytest_shelleval.core.lock import FolderLock
         from pytest_shelleval.logs import start as start_log
         from pytest_shelleval.options import without_secrets
 
         arguments = without_secrets(self.config.invocation_params.args)
-        lock = FolderLock(self.run.settings.output_dir, ["pytest", *arguments])
-        self.config.add_cleanup(lock.release)
+        settings, command = self.run.settings, ["pytest", *arguments]
+        self.config.add_cleanup(FolderLock(settings.output_dir, command).release)
+        if settings.phase != "execution":  # another run may have the file and not the folder
+            file = settings.commands_file
+            self.config.add_cleanup(FolderLock(file.parent, command, file=file.name).release)
         self._log_file = start_log(self.config, self.run)
 
     def _check_sandbox(self) -> None:

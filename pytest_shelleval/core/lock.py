@@ -27,12 +27,14 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 class FolderLock:
     """The right to write in a folder, held by one process at a time; made, then released."""
 
-    def __init__(self, folder: Path, command: Sequence[str]) -> None:
+    def __init__(self, folder: Path, command: Sequence[str], *, file: str | None = None) -> None:
         """Lock *folder*, which is made if it is not there; *command* tells others who holds it.
 
-        Raises UserError that names the holder, or says why the folder can't be written.
+        With *file* only that file in it. Raises UserError that names the holder, or says why the
+        folder can't be written.
         """
-        self.path = folder / LOCK
+        self.path = folder / (LOCK if file is None else f".{file}.lock")
+        self._held = folder if file is None else folder / file
         self._fd = -1
         self._made: list[Path] = []
         try:
@@ -75,7 +77,7 @@ class FolderLock:
             self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             if not try_flock(self._fd):
                 self._forget()
-                raise UserError(_refusal(self.path)) from None
+                raise UserError(_refusal(self._held, self.path)) from None
             # whoever held it before takes the file away before letting go of it
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(self._fd), os.stat(self.path)):
@@ -107,8 +109,7 @@ def try_flock(fd: int) -> bool:
     return True
 
 
-def _refusal(path: Path) -> str:
-    folder = path.parent
+def _refusal(held: Path, path: Path) -> str:
     found: Any = None
     with contextlib.suppress(OSError, ValueError):
         found = json.loads(path.read_bytes())
@@ -118,7 +119,7 @@ def _refusal(path: Path) -> str:
     since = f", since {found['start_time']}" if found.get("start_time") else ""
     command = " ".join(map(str, found.get("command") or ()))
     return (
-        f"{folder} is in use by another run{who}{since}"
+        f"{held} is in use by another run{who}{since}"
         + (f"\n  {command}" if command else "")
-        + "\nWait until it has ended, or choose another output folder"
+        + "\nWait until it has ended, or choose another"
     )

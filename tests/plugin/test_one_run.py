@@ -34,7 +34,14 @@ def test_the_second_run_is_refused_before_anything_is_touched(
     assert commands.read_bytes() == before
     if "no:xdist" in mode:
         assert evaluation.run("--collect-only", "--shelleval-model=noop").ret == 0  # only looks
-        assert evaluation.run("--shelleval-model=noop", "--shelleval-output-dir=b", *mode).ret == 1
+        other = ("--shelleval-model=noop", "--shelleval-output-dir=b", *mode)
+        assert evaluation.run(*other).ret == 1
+        shared = f"--shelleval-commands-file={commands}"
+        done = evaluation.run(*other, shared)
+        assert done.ret == 4
+        assert f"{commands} is in use by another run: pid {first.pid}" in done.stderr.str()
+        reads = evaluation.run(*other, shared, "--shelleval-phase=execution")
+        assert "is in use" not in reads.stderr.str()
     first.send_signal(signal.SIGKILL)
     first.wait(30)
     assert evaluation.run("--shelleval-model=noop", *mode).ret == 1
