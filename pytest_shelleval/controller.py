@@ -236,6 +236,7 @@ class Controller:
 
         if self.recorder.begun and self.conclusion is None:
             self.recorder.close()
+            self.run.let_go()
             places = {
                 subject.task.task_id: subject.task.source for subject in self.run.subjects.values()
             }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -57,40 +57,36 @@ def shelleval_sandboxes(
     provider.close()
 
 
-# Of the fixtures that are made for every item none takes ``request``: pytest makes it anew for each
-# that does, twice, and that takes longer than what they do.
+# Of the fixtures that are made for every item none takes ``request`` or a fixture of the session.
+# pytest makes a request anew for each that does, twice; and for each item that takes a fixture of the
+# session through another fixture, it keeps a finalizer and a request there to the end of the run. The
+# items take those of the session themselves, and have them before these are made.
 
 
 @pytest.fixture
-def shelleval_task(pytestconfig: pytest.Config) -> Task:
+def shelleval_task() -> Task:
     """The task of this item."""
     from pytest_shelleval.items import current_item
 
-    return current_item(pytestconfig).subject.task
+    return current_item().subject.task
 
 
 @pytest.fixture
-def shelleval_command(
-    pytestconfig: pytest.Config, shelleval_task: Task, shelleval_commands: CommandStore
-) -> Command:
+def shelleval_command(shelleval_task: Task) -> Command:
     """The model's command for this item. Without one the item is an error, and no failure."""
     from pytest_shelleval.items import current_item, find_command
 
-    return find_command(current_item(pytestconfig), shelleval_task, shelleval_commands)
+    item = current_item()
+    commands = cast("CommandStore", item.funcargs["shelleval_commands"])
+    return find_command(item, shelleval_task, commands)
 
 
 @pytest.fixture
-def shelleval_sandbox(
-    pytestconfig: pytest.Config,
-    shelleval_command: Command,
-    shelleval_settings: Settings,
-    shelleval_sandboxes: SandboxProvider,
-) -> Iterator[Sandbox]:
+def shelleval_sandbox(shelleval_command: Command) -> Iterator[Sandbox]:
     """A fresh sandbox in which the setup of this item's task has run; closed at the end."""
     from pytest_shelleval.items import current_item, start_execution
 
-    item = current_item(pytestconfig)
-    execution = start_execution(item, shelleval_command, shelleval_settings, shelleval_sandboxes)
+    execution = start_execution(current_item(), shelleval_command)
     try:
         yield execution.prepare()
     finally:

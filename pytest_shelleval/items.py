@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -149,7 +149,7 @@ class TaskItem(pytest.Function):
         if self._claim is not None and self._claim.known is not None:
             self._reuse(self._claim.known)
         else:
-            self.config.stash[_CURRENT] = self
+            _current.append(self)
             super().setup()
 
     def _reuse(self, result: Result) -> None:
@@ -170,7 +170,8 @@ class TaskItem(pytest.Function):
 
     def teardown(self) -> None:
         """Tear down; the fixtures have been already."""
-        self.config.stash[_CURRENT] = None
+        if self in _current:
+            _current.remove(self)
         super().teardown()
 
     def runtest(self) -> None:
@@ -205,22 +206,23 @@ class TaskItem(pytest.Function):
         return reproduction(relative(folder, self.config.invocation_params.dir), self.name)
 
 
-_CURRENT: pytest.StashKey[TaskItem | None] = pytest.StashKey()
+_current: list[TaskItem] = []
+"""The item that is set up or run; a run of pytest inside a test has its own on top."""
 
 
 def run_task(
-    request: pytest.FixtureRequest, shelleval_command: Command, shelleval_sandbox: Sandbox
+    request: pytest.FixtureRequest,
+    shelleval_settings: Settings,
+    shelleval_commands: CommandStore,
+    shelleval_sandboxes: SandboxProvider,
+    shelleval_command: Command,
+    shelleval_sandbox: Sandbox,
 ) -> None:
     """What an item does in its call phase: run command and condition, and judge."""
     item: TaskItem = request.node
     execution = item.execution
     if execution is None:  # the user's own shelleval_sandbox
-        execution = item.execution = start_execution(
-            item,
-            shelleval_command,
-            request.getfixturevalue("shelleval_settings"),
-            request.getfixturevalue("shelleval_sandboxes"),
-        )
+        execution = start_execution(item, shelleval_command)
     item.result = execution.result
 
     def score(result: Result, sandbox: Sandbox) -> float | None:
@@ -238,20 +240,19 @@ def run_task(
         raise NotPassed(result.failure_reason())
 
 
-def current_item(config: pytest.Config) -> TaskItem:
+def current_item() -> TaskItem:
     """The item whose fixtures are being made. Raises pytest.UsageError where it is none of ours."""
-    item = config.stash.get(_CURRENT, None)
-    if item is None:
+    if not _current:
         raise pytest.UsageError("shelleval_task is only there for the items of a dataset")
-    return item
+    return _current[-1]
 
 
-def start_execution(
-    item: TaskItem, command: Command, settings: Settings, sandboxes: SandboxProvider
-) -> Execution:
+def start_execution(item: TaskItem, command: Command) -> Execution:
     """The execution of *item*; its result goes into the report."""
     from pytest_shelleval.core.execution import Execution
 
+    settings = cast("Settings", item.funcargs["shelleval_settings"])
+    sandboxes = cast("SandboxProvider", item.funcargs["shelleval_sandboxes"])
     execution = Execution(
         item.subject.task,
         command,

@@ -144,9 +144,11 @@ def _install(config: pytest.Config, handler: logging.Handler, level: str, proces
     _ROOT.setLevel(level.upper())
     if not any(config.getoption(name, None) for name in _PYTEST_OPTIONS):
         # pytest would keep these lines for every item, and show them with each failure
-        shown = getattr(config.pluginmanager.getplugin("logging-plugin"), "report_handler", None)
-        if isinstance(shown, logging.Handler):
-            shown.addFilter(_not_ours)
+        plugin = config.pluginmanager.getplugin("logging-plugin")
+        for name in ("report_handler", "caplog_handler"):
+            kept = getattr(plugin, name, None)
+            if isinstance(kept, logging.Handler):
+                kept.addFilter(_not_ours)
 
     def remove() -> None:
         _ROOT.removeHandler(handler)

@@ -161,6 +161,12 @@ class Run:
             if any(store.pair_for(task, model, sample) for sample in samples)
         }
 
+    def let_go(self) -> None:
+        """Forget the commands, which are for executing: what follows is the report."""
+        commands = self.__dict__.pop("commands", None)
+        if commands is not None:
+            commands.close()
+
     def command_of(self, subject: Subject) -> Command | None:
         """The command that commands.jsonl has for *subject*."""
         return self.commands.for_execution(subject.task, subject.model, subject.sample)

@@ -48,16 +48,17 @@ def plan_inference(
     """
     plan = InferencePlan()
     params = clean_params(params)
-    prompt: dict[str, tuple[Sequence[Message], str]] = {}
+    rendered: Task | None = None  # all that is wanted of a task mostly stands together
+    messages: Sequence[Message] = ()
+    digest = ""
     seen: set[tuple[str, str, int]] = set()
     for task, model, sample in wanted:
         if (task.task_id, model.name, sample) in seen:
             continue
         seen.add((task.task_id, model.name, sample))
-        if task.task_id not in prompt:
-            messages = prompts(task)
-            prompt[task.task_id] = messages, prompt_hash(messages)
-        messages, digest = prompt[task.task_id]
+        if task is not rendered:
+            rendered, messages = task, prompts(task)
+            digest = prompt_hash(messages)
         known = None
         if not refresh and not getattr(model, "free", False):
             known = store.cached(task.task_id, model.name, sample, digest, params)
