@@ -1,7 +1,8 @@
 """pytest-shelleval: measure how well a language model writes shell commands.
 
 The names below are the public API. They are imported on first use, so that importing the package
-(pytest does, in every run) costs next to nothing.
+(pytest does, in every run) costs next to nothing. On other machines it is imported before pytest is:
+PYTEST_DONT_REWRITE says that there is no harm in that.
 """
 
 from __future__ import annotations

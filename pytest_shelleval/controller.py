@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,13 +13,11 @@ import pytest
 from pytest_shelleval.core.errors import InferenceAborted, SandboxUnavailable, UserError
 from pytest_shelleval.phase1 import Phase1
 from pytest_shelleval.provenance import git_commit, versions
-from pytest_shelleval.run import Run, Subject, send_run
+from pytest_shelleval.run import Run, Subject
 from pytest_shelleval.terminal import forecast_lines, inference_lines, relative
 from pytest_shelleval.validating import validate
 
 if TYPE_CHECKING:
-    from xdist.workermanage import WorkerController
-
     from pytest_shelleval.conclusion import Conclusion
     from pytest_shelleval.core.scratch import Scratch
     from pytest_shelleval.core.summary import Tally
@@ -119,13 +118,33 @@ class Controller:
         self._log_file = start_log(self.config, self.run)
 
     def _check_sandbox(self) -> None:
-        from pytest_shelleval.known import has_own
+        from pytest_shelleval.machines.specs import is_near, parsed
         from pytest_shelleval.sandboxes.choice import check
 
+        option = self.config.option
+        elsewhere = (
+            getattr(option, "dist", "no") != "no"
+            and option.tx
+            and not any(is_near(spec) for spec in parsed(option.tx))
+        )
+        # where no worker runs here, only the other machines need sandboxes, and are asked
+        if self.tries_sandboxes and (self.run.settings.validate or not elsewhere):
+            self.run.sandbox_kind = check(self.run.settings.wish)
+
+    @property
+    def tries_sandboxes(self) -> bool:
+        """Whether sandboxes are this plugin's to try before the run."""
+        from pytest_shelleval.known import has_own
+
         own = ("pytest_shelleval_sandboxes", "shelleval_sandboxes", "shelleval_sandbox")
-        if has_own(self.config, *own):
-            return
-        self.run.sandbox_kind = check(self.run.settings.wish)
+        return not self.config.option.collectonly and not has_own(self.config, *own)
+
+    def state_directory(self) -> Path:
+        """The folder that the processes of this run share, made if need be. Raises UserError."""
+        if self.run.state_directory is None:
+            self._make_state_directory()
+        assert self.run.state_directory is not None
+        return self.run.state_directory
 
     def _make_state_directory(self) -> None:
         from pytest_shelleval.core.scratch import Scratch
@@ -326,26 +345,6 @@ class Controller:
             git_commit=git_commit(run.rootdir),
             settings=settings.public(),
         )
-
-
-class XdistHooks:
-    """What the controller does where pytest-xdist distributes the items."""
-
-    def __init__(self, controller: Controller) -> None:
-        self._controller = controller
-        self._inferred = False
-
-    def pytest_configure_node(self, node: WorkerController) -> None:
-        """Tell a worker what has been settled."""
-        send_run(self._controller.run, node.workerinput)
-
-    def pytest_xdist_node_collection_finished(
-        self, node: WorkerController, ids: Sequence[str]
-    ) -> None:
-        """Phase 1 as soon as the first worker knows what is selected; tests wait for it."""
-        if not self._inferred:
-            self._inferred = True
-            self._controller.infer(ids)
 
 
 def _cost(tally: Tally, prices: Prices) -> float:

@@ -56,6 +56,7 @@ class DatasetFile(pytest.File):
     def collect(self) -> Iterator[pytest.Item]:
         """One item per task, model and sample."""
         try:
+            self.run.check_own(self.config)
             self.run.tasks, self.run.variants  # noqa: B018 - loads and checks
         except UserError as error:
             raise self.CollectError(str(error)) from error
@@ -258,7 +259,7 @@ def start_execution(item: TaskItem, command: Command) -> Execution:
         command,
         sandboxes,
         settings.policy,
-        worker=getattr(item.config, "workerinput", {}).get("workerid", "main"),
+        worker=item.run.worker,
     )
     key = item.run.execution_key(item.subject.task, command, settings.policy)
     execution.result.execution_key = key

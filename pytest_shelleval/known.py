@@ -30,6 +30,11 @@ def has_own(config: pytest.Config, *names: str) -> bool:
     )
 
 
+def own_names(config: pytest.Config) -> set[str]:
+    """Hooks and fixtures about sandboxes and verdicts that are not this plugin's."""
+    return {name for name in (*_OWN_HOOKS, *_OWN_FIXTURES) if has_own(config, name)}
+
+
 class Known:
     """What one process knows of results without executing anything."""
 

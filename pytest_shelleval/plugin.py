@@ -6,7 +6,8 @@ Nothing heavy is imported here: this module is imported in every run of pytest.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+import sys
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from pytest_shelleval.fixtures import (
     shelleval_settings,
     shelleval_task,
 )
-from pytest_shelleval.run import RUN, Run, receive_run, run_of
+from pytest_shelleval.run import RUN, Run, run_of
 
 if TYPE_CHECKING:
     from typing import Any
@@ -53,17 +54,9 @@ def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) 
     """Make the datasets arguments of pytest, as if they had been typed as paths."""
     flags = vars(early_config.known_args_namespace)
     try:
-        settings = options.resolve(
-            flags, os.environ, early_config.getini, early_config.invocation_params.dir
-        )
-        if not options.is_active(settings, flags):
+        run = _far_run(early_config) or _near_run(early_config, flags)
+        if run is None:
             return
-        run = Run(
-            settings,
-            early_config.rootpath,
-            early_config.invocation_params.dir,
-            _cache_directory(early_config),
-        )
         early_config.stash[RUN] = run
         if "PYTEST_XDIST_WORKER" not in os.environ:
             run.copy_slow_datasets()
@@ -71,6 +64,26 @@ def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) 
         raise pytest.UsageError(str(error)) from error
     named = {os.path.abspath(arg.partition("::")[0]) for arg in flags["file_or_dir"] or ()}
     args += [str(source.path) for source in run.sources if str(source.path) not in named]
+
+
+def _near_run(config: pytest.Config, flags: Mapping[str, Any]) -> Run | None:
+    """The run that the command line asks for. Raises UserError."""
+    directory = config.invocation_params.dir
+    settings = options.resolve(flags, os.environ, config.getini, directory)
+    if not options.is_active(settings, flags):
+        return None
+    return Run(settings, config.rootpath, directory, _cache_directory(config))
+
+
+def _far_run(config: pytest.Config) -> Run | None:
+    """The run that a controller on another machine has sent. Raises UserError."""
+    name = "pytest_shelleval.machines.arrival"
+    arrival = sys.modules[name].received() if name in sys.modules else None
+    if arrival is None:
+        return None
+    from pytest_shelleval.machines.far_run import FarRun
+
+    return FarRun(arrival, config.rootpath, config.invocation_params.dir)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -84,13 +97,16 @@ def pytest_configure(config: pytest.Config) -> None:
     if run is None:
         return
     if hasattr(config, "workerinput"):
-        receive_run(run, config.workerinput)
+        run.receive(config.workerinput)
+        config.add_cleanup(run.leave)
         return
-    from pytest_shelleval.controller import Controller, XdistHooks
+    from pytest_shelleval.controller import Controller
 
     controller = Controller(config, run)
     config.pluginmanager.register(controller, "shelleval-controller")
     if config.pluginmanager.hasplugin("xdist"):
+        from pytest_shelleval.machines.hooks import XdistHooks
+
         config.pluginmanager.register(XdistHooks(controller), "shelleval-xdist")
 
 

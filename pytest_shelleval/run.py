@@ -55,10 +55,11 @@ class Run:
     def __init__(self, settings: Settings, rootdir: Path, directory: Path, cache: Path) -> None:
         self.settings = settings
         self.rootdir = rootdir
-        self._directory = directory
-        self.sources = [
-            _source(name, rootdir, directory, cache, settings.split) for name in settings.dataset
-        ]
+        self.directory = directory
+        """Where pytest was started."""
+        self.worker = "main"
+        """The name of this process in results."""
+        self.sources = self._find_sources(cache)
         self.sandbox_kind = settings.sandbox
         """What ``auto`` has come to, once the controller has tried."""
         self.workers = 1
@@ -69,9 +70,20 @@ class Run:
         self._keys: dict[ExecutionPolicy, ExecutionKeys] = {}
         self.without_dataset = not self.sources
         if self.without_dataset:
-            self.check_commands_file()
-            file = settings.commands_file
-            self.sources = [Source(file.name, file, _nodeid(file, rootdir))]
+            self.sources = [self._commands_source()]
+
+    def _find_sources(self, cache: Path) -> list[Source]:
+        """The datasets, of which *cache* may hold copies. Raises UserError where one is not there."""
+        return [
+            _source(name, self.rootdir, self.directory, cache, self.settings.split)
+            for name in self.settings.dataset
+        ]
+
+    def _commands_source(self) -> Source:
+        """What is collected without a dataset. Raises UserError where it is not there."""
+        self.check_commands_file()
+        file = self.settings.commands_file
+        return Source(file.name, file, _nodeid(file, self.rootdir))
 
     def check_commands_file(self) -> None:
         """See that there are commands to execute. Raises UserError."""
@@ -81,6 +93,21 @@ class Run:
                 f"{file}: no such file; run --shelleval-phase=inference first, or name the file "
                 "with --shelleval-commands-file"
             )
+
+    def receive(self, workerinput: Mapping[str, Any]) -> None:
+        """Take over in an xdist worker what :func:`send_run` told it."""
+        self.worker = workerinput["workerid"]
+        self.workers = workerinput.get("shelleval_workers", workerinput["workercount"])
+        self.sandbox_kind = workerinput.get("shelleval_sandbox_kind", self.sandbox_kind)
+        state = workerinput.get("shelleval_state_directory")
+        self.state_directory = None if state is None else Path(state)
+        self.log_file = workerinput.get("shelleval_log")
+
+    def check_own(self, config: pytest.Config) -> None:
+        """See that hooks and fixtures of the user's own are in this process: on this machine, yes."""
+
+    def leave(self) -> None:
+        """This process of the run ends."""
 
     @property
     def wish(self) -> Wish:
@@ -106,6 +133,9 @@ class Run:
     @cached_property
     def commands(self) -> CommandStore:
         """commands.jsonl, loaded. Raises UserError that names every broken line."""
+        return self._load_commands()
+
+    def _load_commands(self) -> CommandStore:
         from pytest_shelleval.core.commands import CommandStore
 
         store = CommandStore(self.settings.commands_file)
@@ -212,8 +242,20 @@ class Run:
 
         for source in self.sources:
             if source.copy is not None:
-                rows = read_rows(source.name, split=self.settings.split, base=self._directory)
+                rows = read_rows(source.name, split=self.settings.split, base=self.directory)
                 write_copy(rows, source.copy)
+
+    def copy_of(self, number: int, folder: Path) -> Path:
+        """The rows of source *number*, for a machine without it, as a file that may be in *folder*."""
+        from pytest_shelleval.core.datasets import write_copy
+
+        source = self.sources[number]
+        if source.copy is not None:
+            return source.copy
+        path = folder / f"rows-{number}.jsonl"
+        if not path.exists():
+            write_copy(self._rows(source), path)
+        return path
 
     @cached_property
     def sha256(self) -> str:
@@ -230,27 +272,19 @@ class Run:
 
         if source.copy is not None:
             return read_copy(source.copy)
-        return read_rows(source.name, base=self._directory)
+        return read_rows(source.name, base=self.directory)
 
 
 RUN: pytest.StashKey[Run] = pytest.StashKey()
 
 
-def send_run(run: Run, workerinput: dict[str, Any]) -> None:
-    """Tell an xdist worker what the controller has settled."""
+def send_run(run: Run, workerinput: dict[str, Any], workers: int) -> None:
+    """Tell an xdist worker, one of *workers* on this machine, what the controller has settled."""
     state = run.state_directory
+    workerinput["shelleval_workers"] = workers
     workerinput["shelleval_sandbox_kind"] = run.sandbox_kind
     workerinput["shelleval_state_directory"] = None if state is None else str(state)
     workerinput["shelleval_log"] = run.log_file
-
-
-def receive_run(run: Run, workerinput: Mapping[str, Any]) -> None:
-    """Take over in a worker what :func:`send_run` told it."""
-    run.workers = workerinput["workercount"]
-    run.sandbox_kind = workerinput.get("shelleval_sandbox_kind", run.sandbox_kind)
-    state = workerinput.get("shelleval_state_directory")
-    run.state_directory = None if state is None else Path(state)
-    run.log_file = workerinput.get("shelleval_log")
 
 
 def run_of(config: pytest.Config) -> Run | None:

@@ -1,0 +1,82 @@
+"""The folder that the workers of one run share on a machine that is not the controller's."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from pytest_shelleval.core.errors import UserError
+
+_USERS = "users"
+
+
+class SharedFolder:
+    """Made by the first worker that comes, removed by the last that goes.
+
+    A lock on a file in it says who is there, so that what killed workers leave is known for what it
+    is: the next run on the machine removes it.
+    """
+
+    def __init__(self, run: str, clean_up: Callable[[Path], None] = lambda _: None) -> None:
+        """The folder of *run*; *clean_up* is called with each folder before it is removed.
+
+        Raises UserError where it can't be made, or is another user's.
+        """
+        self._clean_up = clean_up
+        place = Path(tempfile.gettempdir())
+        prefix = f"shelleval-{os.geteuid()}-"
+        self.path = place / (prefix + re.sub(r"[^\w.-]", "_", run))
+        try:
+            for other in place.glob(f"{prefix}*"):
+                self._remove_left(other)
+            self._users = self._enter()
+            for name in ("snapshots", "verdicts", "files"):
+                (self.path / name).mkdir(exist_ok=True)
+        except OSError as error:
+            raise UserError(f"can't make a temporary folder: {error}") from error
+
+    def _enter(self) -> int:
+        while True:
+            self.path.mkdir(mode=0o700, exist_ok=True)
+            found = self.path.lstat()
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+                raise UserError(f"{self.path} is another user's")
+            # whoever leaves may remove it between any two of these steps
+            with contextlib.suppress(FileNotFoundError):
+                flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+                users = os.open(self.path / _USERS, flags, 0o600)
+                fcntl.flock(users, fcntl.LOCK_SH)
+                with contextlib.suppress(FileNotFoundError):
+                    if os.path.samestat(os.fstat(users), os.stat(self.path / _USERS)):
+                        return users
+                os.close(users)
+
+    def leave(self) -> None:
+        """Go, and remove the folder if nobody else is there; may be repeated."""
+        users, self._users = self._users, -1
+        if users >= 0:
+            self._remove(self.path, users)
+            os.close(users)
+
+    def _remove_left(self, path: Path) -> None:
+        if path == self.path:
+            return
+        with contextlib.suppress(OSError):
+            users = os.open(path / _USERS, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                self._remove(path, users)
+            finally:
+                os.close(users)
+
+    def _remove(self, path: Path, users: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._clean_up(path)
+            shutil.rmtree(path, ignore_errors=True)

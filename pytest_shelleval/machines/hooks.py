@@ -1,0 +1,216 @@
+"""What the controller does where pytest-xdist distributes the items, on this machine and on others."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_shelleval.core.errors import SandboxUnavailable
+from pytest_shelleval.machines.lost import Lost
+from pytest_shelleval.machines.provision import Provision
+from pytest_shelleval.machines.specs import is_near, keep_alive, machine_of, parsed, watched
+from pytest_shelleval.run import send_run
+
+if TYPE_CHECKING:
+    from execnet import Gateway, XSpec
+    from xdist.scheduler import Scheduling
+    from xdist.workermanage import WorkerController
+
+    from pytest_shelleval.controller import Controller
+
+_RERUN, _DONE = "rerun", "done"
+_MOST_STILLBORN = 2
+
+
+class XdistHooks:
+    """A pytest plugin, registered in the controller where pytest-xdist is there."""
+
+    def __init__(self, controller: Controller) -> None:
+        self._controller = controller
+        self._provision = Provision(controller)
+        self._lost = Lost()
+        self._inferred = False
+        self._placed: Counter[str] = Counter()
+        self._living: dict[str, XSpec] = {}
+        self._machines: dict[str, str] = {}
+        self._reported: dict[str, str] = {}
+        self._collected: set[str] = set()
+        self._stillborn: Counter[str] = Counter()
+
+    # -- start ------------------------------------------------------------------------------------
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionstart(self, session: pytest.Session) -> Generator[None, object, object]:
+        """See to the command line before workers start, and say it clearly where one can't."""
+        option = session.config.option
+        if option.dist == "no" or not option.tx:
+            return (yield)
+        try:
+            self._placed = Counter(map(machine_of, parsed(option.tx)))
+        except (AttributeError, ValueError) as error:
+            raise pytest.UsageError(f"--tx: {error}") from error
+        if set(self._placed) == {""} and not option.px:
+            return (yield)
+        _check_words(session.config)
+        option.tx = list(map(watched, option.tx))
+        option.px = list(map(watched, option.px))
+        self._placed = Counter(map(machine_of, parsed(option.tx)))
+        from execnet import HostNotFound, RemoteError
+
+        try:
+            return (yield)
+        except (HostNotFound, RemoteError, OSError, EOFError) as error:
+            ready = len(self._living)
+            raise pytest.UsageError(
+                f"pytest-xdist could not start worker {ready + 1} of {self._placed.total()} "
+                f"({type(error).__name__}: {error}); see that its machine answers, and that "
+                "python= names an interpreter with pytest-shelleval there"
+            ) from error
+
+    def pytest_xdist_newgateway(self, gateway: Gateway) -> None:
+        """Watch over a connection."""
+        keep_alive(gateway)
+
+    def pytest_configure_node(self, node: WorkerController) -> None:
+        """Tell a worker what has been settled."""
+        spec = node.gateway.spec
+        if is_near(spec):
+            send_run(self._controller.run, node.workerinput, max(1, self._placed[""]))
+        else:
+            node.sendcommand = _tolerant(node.sendcommand)
+            self._provision.equip(node, self._placed)
+        self._living[node.gateway.id] = spec
+        self._machines[node.gateway.id] = machine_of(spec)
+
+    def pytest_xdist_node_collection_finished(
+        self, node: WorkerController, ids: Sequence[str]
+    ) -> None:
+        """Phase 1 as soon as the first worker knows what is selected; tests wait for it."""
+        self._collected.add(node.gateway.id)
+        if not self._inferred:
+            self._inferred = True
+            self._controller.infer(ids)
+
+    # -- lost workers -----------------------------------------------------------------------------
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Remember what each worker told last."""
+        node = getattr(report, "node", None)
+        if node is not None and report.when == "call":
+            self._reported[node.gateway.id] = report.nodeid
+
+    def pytest_testnodedown(self, node: WorkerController, error: object) -> None:
+        """Let pytest-xdist start the worker in place of a lost one where there is an answer."""
+        spec = self._living.pop(node.gateway.id, None)
+        if not error or error == "keyboard-interrupt" or spec is None:
+            return
+        group, machine = node.nodemanager.group, machine_of(spec)
+        if not self._lost.is_gone(spec, group):
+            self._count_stillborn(node.gateway.id, machine, str(error))
+            return
+        other = self._lost.other_place(self._living, group) or self._here()
+        if other is None:
+            pytest.exit(
+                f"{machine} does not answer, nor does any other machine; --shelleval-resume goes on",
+                returncode=1,
+            )
+        place = machine_of(other) or "this machine"
+        self._say(f"[{node.gateway.id}] {machine} does not answer: its work goes on at {place}")
+        node.gateway.spec = other
+
+    def _count_stillborn(self, worker: str, machine: str, error: str) -> None:
+        """Give up where workers end as soon as they start: pytest-xdist would replace them for ever."""
+        if worker in self._collected or not machine:
+            return
+        self._stillborn[machine] += 1
+        if self._stillborn[machine] >= _MOST_STILLBORN:
+            last = error.strip().rpartition("\n")[2]
+            pytest.exit(f"workers can't start at {machine}: {last}", returncode=1)
+
+    def _here(self) -> XSpec | None:
+        """This machine, if sandboxes can be had here."""
+        from pytest_shelleval.sandboxes.choice import check
+
+        try:
+            if self._controller.tries_sandboxes:
+                check(self._controller.run.wish)
+        except SandboxUnavailable:
+            return None
+        return parsed(["popen"])[0]
+
+    def pytest_handlecrashitem(
+        self, crashitem: str, report: pytest.TestReport, sched: Scheduling
+    ) -> None:
+        """Run a task whose worker was lost on another, unless its result is there already."""
+        if crashitem not in self._controller.run.subjects:
+            return
+        gateway = getattr(report, "node").gateway  # noqa: B009
+        if self._reported.get(gateway.id) == crashitem:
+            _mark(report, _DONE)
+        elif self._lost.worth_another(crashitem, self._machines[gateway.id]):
+            try:
+                sched.mark_test_pending(crashitem)
+            except NotImplementedError:  # --dist=loadscope runs it again without being told
+                if self._controller.config.option.dist == "each":
+                    return
+            _mark(report, _RERUN)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(
+        self, report: pytest.CollectReport | pytest.TestReport
+    ) -> tuple[str, str, str] | None:
+        """Show what became of a lost worker's task."""
+        fate = getattr(report, "shelleval_lost", None)
+        if fate is None:
+            return None
+        return ("rerun", "R", "RERUN") if fate == _RERUN else ("", "", "")
+
+    def _say(self, line: str) -> None:
+        reporter = self._controller.config.pluginmanager.getplugin("terminalreporter")
+        if reporter is not None:
+            reporter.ensure_newline()
+            reporter.write_line(line)
+
+
+def _mark(report: pytest.TestReport, fate: str) -> None:
+    setattr(report, "shelleval_lost", fate)  # noqa: B010
+    setattr(report, "outcome", "rerun")  # noqa: B010 - neither passed nor failed
+
+
+def _tolerant(send: Callable[..., None]) -> Callable[..., None]:
+    """*send* that says nothing to a worker which has just died: pytest-xdist is about to hear of it."""
+
+    def sendcommand(name: str, **kwargs: Any) -> None:
+        try:
+            send(name, **kwargs)
+        except OSError:
+            return
+
+    return sendcommand
+
+
+def _check_words(config: pytest.Config) -> None:
+    """Raises UsageError for a word of the command line on which pytest-xdist would stumble.
+
+    It takes each that is a path here for one that it has copied to the other machines.
+    """
+    roots = [
+        Path(each).resolve() for each in (*config.option.rsyncdir, *config.getini("rsyncdirs"))
+    ]
+    words = config.invocation_params.args
+    for number, word in enumerate(map(str, words)):
+        path = Path(word.partition("::")[0])
+        if not path.exists() or any(path.is_relative_to(root) for root in roots):
+            continue
+        flag = str(words[number - 1]) if number else ""
+        mend = (
+            f"write {flag}={word}"
+            if flag.startswith("--") and "=" not in flag
+            else ("give an absolute path, below a folder that --rsyncdir names")
+        )
+        raise pytest.UsageError(f"{word}: pytest-xdist can't find that on other machines; {mend}")
