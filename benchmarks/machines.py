@@ -60,7 +60,7 @@ def run(hosts: Hosts, folder: Path, asked: argparse.Namespace) -> dict[str, obje
 
     wait_until(enough, 600)
     if asked.killed:
-        hosts.output(2, "pkill -9 -f pytest_shelleval || pkill -9 python")
+        hosts.output(2, "pkill -9 python")
     else:
         hosts.cut(2)
     status = process.wait()

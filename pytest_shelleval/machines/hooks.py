@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
@@ -35,8 +36,8 @@ class XdistHooks:
         self._lost = Lost()
         self._inferred = False
         self._placed: Counter[str] = Counter()
-        self._living: dict[str, XSpec] = {}
-        self._machines: dict[str, str] = {}
+        self._places: dict[str, XSpec] = {}
+        self._living: set[str] = set()
         self._reported: dict[str, str] = {}
         self._collected: set[str] = set()
         self._stillborn: Counter[str] = Counter()
@@ -64,7 +65,7 @@ class XdistHooks:
         try:
             return (yield)
         except (HostNotFound, RemoteError, OSError, EOFError) as error:
-            ready = len(self._living)
+            ready = len(self._places)
             raise pytest.UsageError(
                 f"pytest-xdist could not start worker {ready + 1} of {self._placed.total()} "
                 f"({type(error).__name__}: {error}); see that its machine answers, and that "
@@ -83,8 +84,8 @@ class XdistHooks:
         else:
             node.sendcommand = _tolerant(node.sendcommand)
             self._provision.equip(node, self._placed)
-        self._living[node.gateway.id] = spec
-        self._machines[node.gateway.id] = machine_of(spec)
+        self._places[node.gateway.id] = copy.copy(spec)  # pytest-xdist changes it
+        self._living.add(node.gateway.id)
 
     def pytest_xdist_node_collection_finished(
         self, node: WorkerController, ids: Sequence[str]
@@ -106,14 +107,16 @@ class XdistHooks:
 
     def pytest_testnodedown(self, node: WorkerController, error: object) -> None:
         """Let pytest-xdist start the worker in place of a lost one where there is an answer."""
-        spec = self._living.pop(node.gateway.id, None)
+        self._living.discard(node.gateway.id)
+        spec = self._places.get(node.gateway.id)
         if not error or error == "keyboard-interrupt" or spec is None:
             return
         group, machine = node.nodemanager.group, machine_of(spec)
         if not self._lost.is_gone(spec, group):
             self._count_stillborn(node.gateway.id, machine, str(error))
             return
-        other = self._lost.other_place(self._living, group) or self._here()
+        load = Counter(machine_of(self._places[each]) for each in self._living)
+        other = self._lost.other_place(self._places.values(), load, group) or self._here()
         if other is None:
             pytest.exit(
                 f"{machine} does not answer, nor does any other machine; --shelleval-resume goes on",
@@ -152,7 +155,7 @@ class XdistHooks:
         gateway = getattr(report, "node").gateway  # noqa: B009
         if self._reported.get(gateway.id) == crashitem:
             _mark(report, _DONE)
-        elif self._lost.worth_another(crashitem, self._machines[gateway.id]):
+        elif self._lost.worth_another(crashitem, machine_of(self._places[gateway.id])):
             try:
                 sched.mark_test_pending(crashitem)
             except NotImplementedError:  # --dist=loadscope runs it again without being told

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from pytest_shelleval.machines.specs import answers, is_near, machine_of
@@ -33,16 +33,19 @@ class Lost:
             self._gone.add(machine)
         return machine in self._gone
 
-    def other_place(self, living: Mapping[str, XSpec], group: Group) -> XSpec | None:
+    def other_place(
+        self, places: Iterable[XSpec], load: Mapping[str, int], group: Group
+    ) -> XSpec | None:
         """Where to start a worker in place of one whose machine is gone; None: nowhere.
 
-        *living* are the places of the workers that are left. The machine with the fewest is taken.
+        *places* are those of all workers so far, *load* the workers that each machine has now. The
+        machine with the fewest is taken.
         """
-        load = Counter(map(machine_of, living.values()))
-        places = {machine_of(spec): spec for spec in living.values() if not spec.socket}
-        for machine in sorted(places, key=lambda each: load[each]):
-            if is_near(places[machine]) or not self.is_gone(places[machine], group):
-                return copy.copy(places[machine])
+        # a socket has a server that serves one worker
+        known = {machine_of(spec): spec for spec in places if not spec.socket}
+        for machine in sorted(known, key=lambda each: load.get(each, 0)):
+            if is_near(known[machine]) or not self.is_gone(known[machine], group):
+                return copy.copy(known[machine])
         return None
 
     def worth_another(self, nodeid: str, machine: str) -> bool:

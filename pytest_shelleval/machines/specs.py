@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import subprocess
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ _SSH = {
     "connecttimeout": ("none", f"ConnectTimeout={_SECONDS:g}"),
 }
 """What ssh says where the user has not chosen, and what is chosen then."""
+_OURS = re.compile("|".join(f"-o {option} " for _, option in _SSH.values()))
 
 
 def is_near(spec: XSpec) -> bool:
@@ -31,7 +33,9 @@ def machine_of(spec: XSpec) -> str:
         return ""
     if spec.via:
         return f"via={spec.via}"
-    return str(spec.ssh or spec.vagrant_ssh or str(spec.socket).partition(":")[0])
+    if spec.ssh:
+        return _OURS.sub("", spec.ssh)
+    return str(spec.vagrant_ssh or str(spec.socket).partition(":")[0])
 
 
 def parsed(texts: Sequence[str]) -> list[XSpec]:
