@@ -68,6 +68,7 @@ class Controller:
 
     def pytest_report_header(self) -> list[str]:
         """What is evaluated, with what, where."""
+        from pytest_shelleval.machines.specs import parsed
         from pytest_shelleval.report.text import header
 
         run, option = self.run, self.config.option
@@ -79,7 +80,7 @@ class Controller:
             phase=run.settings.phase,
             sandbox=run.settings.sandbox,
             shard=run.settings.shard,
-            workers=len(getattr(option, "tx", None) or ()) or None,
+            workers=len(parsed(getattr(option, "tx", None) or ())) or None,
         )
 
     @property
@@ -122,11 +123,8 @@ class Controller:
         from pytest_shelleval.sandboxes.choice import check
 
         option = self.config.option
-        elsewhere = (
-            getattr(option, "dist", "no") != "no"
-            and option.tx
-            and not any(is_near(spec) for spec in parsed(option.tx))
-        )
+        specs = parsed(option.tx) if getattr(option, "dist", "no") != "no" else []
+        elsewhere = specs and not any(map(is_near, specs))
         # where no worker runs here, only the other machines need sandboxes, and are asked
         if self.tries_sandboxes and (self.run.settings.validate or not elsewhere):
             self.run.sandbox_kind = check(self.run.settings.wish)

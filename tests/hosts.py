@@ -23,7 +23,7 @@ _HUB = """
 ip link set lo up && ip link add bridge type bridge && ip link set bridge up &&
 ip address add 192.0.2.254/24 dev bridge && echo ready && exec sleep infinity
 """
-# what the interpreter and the plugin are made of stays visible, should it be below /tmp
+# What the interpreter and the plugin are made of stays visible, should it be below /tmp or at home.
 _HOST = """
 set -e
 mount --make-rprivate /
@@ -69,7 +69,8 @@ def missing() -> str:
 class Hosts:
     """*count* machines named ``host1`` and so on; ``192.0.2.1`` and so on are their addresses."""
 
-    def __init__(self, count: int, folder: Path) -> None:
+    def __init__(self, count: int, folder: Path, *, ssh_options: str = "") -> None:
+        """*folder* has to be below /tmp. *ssh_options* are lines for ssh's configuration."""
         self._folder = folder
         self._processes: list[subprocess.Popen[str]] = []
         for name in ("host_key", "user_key"):
@@ -77,7 +78,7 @@ class Hosts:
         self.ssh_config = folder / "ssh_config"
         self.ssh_config.write_text(
             "Host host*\n  User root\n  IdentitiesOnly yes\n  StrictHostKeyChecking no\n"
-            f"  IdentityFile {folder}/user_key\n  UserKnownHostsFile /dev/null\n  LogLevel ERROR\n"
+            f"{ssh_options}  IdentityFile {folder}/user_key\n  UserKnownHostsFile /dev/null\n  LogLevel ERROR\n"
             + "".join(f"Host host{n}\n  HostName 192.0.2.{n}\n" for n in range(1, count + 1))
         )
         try:
@@ -146,7 +147,7 @@ class Hosts:
     def on(self, number: int, *command: str) -> list[str]:
         """*command* as it is run on a machine, without ssh."""
         inner = self._inner(self._hosts[number - 1])
-        return ["nsenter", "-t", inner, "-n", "-m", "-p", "-u", "--wd=/tmp", *command]
+        return ["nsenter", "-t", inner, "-n", "-m", "-p", "-u", "env", "--chdir=/tmp", *command]
 
     def output(self, number: int, text: str) -> str:
         """What the shell script *text* prints on a machine."""

@@ -82,6 +82,12 @@ class Arrival:
                 replace_file(path, check(self.wish))
             return path.read_text()
 
+    def depart(self) -> None:
+        """This worker ends. A socket's server lives on, and may serve another run."""
+        global _received
+        _received = None
+        self.folder.leave()
+
     def _clean_up(self, folder: Path) -> None:
         from dataclasses import replace
 

@@ -97,4 +97,4 @@ class FarRun(Run):
 
     def leave(self) -> None:
         """This worker ends."""
-        self._arrival.folder.leave()
+        self._arrival.depart()

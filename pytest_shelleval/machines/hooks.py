@@ -65,11 +65,12 @@ class XdistHooks:
         try:
             return (yield)
         except (HostNotFound, RemoteError, OSError, EOFError) as error:
-            ready = len(self._places)
+            specs = parsed(option.tx)
+            machine = machine_of(specs[min(len(self._places), len(specs) - 1)])
             raise pytest.UsageError(
-                f"pytest-xdist could not start worker {ready + 1} of {self._placed.total()} "
-                f"({type(error).__name__}: {error}); see that its machine answers, and that "
-                "python= names an interpreter with pytest-shelleval there"
+                f"no worker can be started at {machine or 'this machine'} ({type(error).__name__}); "
+                "see that it answers, and that python= names an interpreter with pytest-shelleval "
+                "there"
             ) from error
 
     def pytest_xdist_newgateway(self, gateway: Gateway) -> None:
@@ -144,7 +145,7 @@ class XdistHooks:
                 check(self._controller.run.wish)
         except SandboxUnavailable:
             return None
-        return parsed(["popen"])[0]
+        return parsed(["execmodel=main_thread_only//popen"])[0]
 
     def pytest_handlecrashitem(
         self, crashitem: str, report: pytest.TestReport, sched: Scheduling

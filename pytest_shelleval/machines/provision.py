@@ -30,14 +30,15 @@ _PIECE = 1 << 18
 # What is run over there, where this package may be missing.
 _ARRIVE = """
 import sys
+found = ""
 try:
     import pytest_shelleval
     found = pytest_shelleval.__version__
+    from pytest_shelleval.machines.arrival import begin
 except ImportError:
-    found = ""
+    found = found and found + " with other files"
 channel.send((found, sys.executable))
 if found == channel.receive():
-    from pytest_shelleval.machines.arrival import begin
     begin(channel)
 """
 
@@ -61,15 +62,15 @@ class Provision:
         if found != __version__:
             there = f"pytest-shelleval {found}" if found else "no pytest-shelleval"
             raise pytest.UsageError(
-                f"{spec}: {executable} has {there}, and this machine {__version__}; install it "
-                f"there: pip install pytest-shelleval=={__version__}"
+                f"{machine_of(spec)}: {executable} has {there}, and this machine has {__version__}; "
+                f"install it there: pip install pytest-shelleval=={__version__}"
             )
         wire = gateway.newchannel()
         channel.send((json.dumps(self._letter(node, spec, placed)), wire))
         answer = channel.receive()
         channel.waitclose()
         if "error" in answer:
-            raise pytest.UsageError(f"{spec}: {answer['error']}")
+            raise pytest.UsageError(f"{machine_of(spec)}: {answer['error']}")
         self._run.sandbox_kind = answer["kind"]
         wire.setcallback(lambda name: self._send(wire, name))
 

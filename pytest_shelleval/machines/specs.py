@@ -40,6 +40,8 @@ def machine_of(spec: XSpec) -> str:
 
 def parsed(texts: Sequence[str]) -> list[XSpec]:
     """The places that *texts*, values of ``--tx`` or ``--px``, stand for; ``3*`` is three."""
+    if not texts:
+        return []
     from execnet import XSpec
 
     found: list[XSpec] = []

@@ -121,10 +121,14 @@ def session_of(leader: int) -> list[str]:
 def test_a_worker_that_dies_costs_its_task_and_no_other(evaluation: Evaluation) -> None:
     evaluation.pytester.makeconftest(
         """
-        import os, pytest
+        import os, pathlib, pytest
 
         @pytest.fixture
         def shelleval_sandbox(shelleval_sandbox, shelleval_task):
+            before = pathlib.Path("before")
+            if shelleval_task.task_id == "t7" and not before.exists():
+                before.touch()
+                os._exit(1)
             if shelleval_task.task_id == "t5":
                 os._exit(1)
             return shelleval_sandbox
@@ -133,6 +137,7 @@ def test_a_worker_that_dies_costs_its_task_and_no_other(evaluation: Evaluation) 
     evaluation.rows(*[{**ROWS[n % 3], "task_id": f"t{n}"} for n in range(12)])
     done = evaluation.run("--shelleval-model=oracle", "-n", "2")
     assert done.ret == 1
+    assert done.parseoutcomes() == {"passed": 11, "failed": 1, "rerun": 2}
     statuses = evaluation.statuses()
     assert len(statuses) == 12
     assert statuses.pop("t5") == "error"
