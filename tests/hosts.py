@@ -52,7 +52,7 @@ def missing() -> str:
     """Why there can be no such machines here; empty if there can."""
     if os.geteuid() != 0:
         return "network namespaces with sshd need root"
-    for program in ("ip", "nsenter", "unshare", "ssh", "ssh-keygen"):
+    for program in ("ip", "nsenter", "setpriv", "unshare", "ssh", "ssh-keygen"):
         if shutil.which(program) is None:
             return f"{program} is not installed"
     if SSHD is None:
@@ -117,7 +117,7 @@ class Hosts:
 
     def _start(self, *command: str, **environment: str) -> int:
         process = subprocess.Popen(
-            command,
+            ["setpriv", "--pdeathsig", "KILL", *command],  # they go with this process, if need be
             env={**os.environ, **environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

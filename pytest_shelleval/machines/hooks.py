@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_shelleval.core.errors import SandboxUnavailable
 from pytest_shelleval.machines.lost import Lost
 from pytest_shelleval.machines.provision import Provision
-from pytest_shelleval.machines.specs import is_near, keep_alive, machine_of, parsed, watched
+from pytest_shelleval.machines.specs import (
+    is_near,
+    machine_of,
+    parsed,
+    prepare_for_cut,
+    tolerant,
+    watched,
+)
 from pytest_shelleval.run import send_run
 
 if TYPE_CHECKING:
@@ -75,7 +82,7 @@ class XdistHooks:
 
     def pytest_xdist_newgateway(self, gateway: Gateway) -> None:
         """Watch over a connection."""
-        keep_alive(gateway)
+        prepare_for_cut(gateway)
 
     def pytest_configure_node(self, node: WorkerController) -> None:
         """Tell a worker what has been settled."""
@@ -83,7 +90,7 @@ class XdistHooks:
         if is_near(spec):
             send_run(self._controller.run, node.workerinput, max(1, self._placed[""]))
         else:
-            node.sendcommand = _tolerant(node.sendcommand)
+            node.sendcommand = tolerant(node.sendcommand)
             self._provision.equip(node, self._placed)
         self._places[node.gateway.id] = copy.copy(spec)  # pytest-xdist changes it
         self._living.add(node.gateway.id)
@@ -184,18 +191,6 @@ class XdistHooks:
 def _mark(report: pytest.TestReport, fate: str) -> None:
     setattr(report, "shelleval_lost", fate)  # noqa: B010
     setattr(report, "outcome", "rerun")  # noqa: B010 - neither passed nor failed
-
-
-def _tolerant(send: Callable[..., None]) -> Callable[..., None]:
-    """*send* that says nothing to a worker which has just died: pytest-xdist is about to hear of it."""
-
-    def sendcommand(name: str, **kwargs: Any) -> None:
-        try:
-            send(name, **kwargs)
-        except OSError:
-            return
-
-    return sendcommand
 
 
 def _check_words(config: pytest.Config) -> None:
