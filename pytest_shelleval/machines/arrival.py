@@ -29,7 +29,7 @@ _received: Arrival | None = None
 class Arrival:
     """What came from the controller."""
 
-    def __init__(self, letter: Mapping[str, Any], wire: Channel) -> None:
+    def __init__(self, letter: dict[str, Any], wire: Channel) -> None:
         """Raises UserError where this machine has no room for it."""
         self.letter = letter
         self.machine = socket.gethostname()
@@ -102,10 +102,9 @@ def begin(channel: Channel) -> None:
     letter, wire = channel.receive()
     try:
         _received = Arrival(json.loads(letter), wire)
-        kind = _received.wish.kind
         if _received.letter["check"]:
-            kind = _received.check_sandbox()
-        channel.send({"kind": kind})
+            _received.letter["sandbox_kind"] = _received.check_sandbox()
+        channel.send({"kind": _received.wish.kind})
     except (UserError, SandboxUnavailable) as error:
         channel.send({"error": str(error)})
 

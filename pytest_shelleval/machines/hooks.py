@@ -74,10 +74,11 @@ class XdistHooks:
         except (HostNotFound, RemoteError, OSError, EOFError) as error:
             specs = parsed(option.tx)
             machine = machine_of(specs[min(len(self._places), len(specs) - 1)])
+            reason = str(error).strip().rpartition("\n")[2]
             raise pytest.UsageError(
-                f"no worker can be started at {machine or 'this machine'} ({type(error).__name__}); "
-                "see that it answers, and that python= names an interpreter with pytest-shelleval "
-                "there"
+                f"no worker can be started at {machine or 'this machine'} ({type(error).__name__}: "
+                f"{reason}); see that it answers, and that python= names an interpreter with "
+                "pytest-shelleval there"
             ) from error
 
     def pytest_xdist_newgateway(self, gateway: Gateway) -> None:
@@ -154,12 +155,13 @@ class XdistHooks:
             return None
         return parsed(["execmodel=main_thread_only//popen"])[0]
 
+    @pytest.hookimpl(trylast=True)
     def pytest_handlecrashitem(
         self, crashitem: str, report: pytest.TestReport, sched: Scheduling
     ) -> None:
         """Run a task whose worker was lost on another, unless its result is there already."""
-        if crashitem not in self._controller.run.subjects:
-            return
+        if crashitem not in self._controller.run.subjects or report.outcome != "failed":
+            return  # pytest-rerunfailures has seen to it
         gateway = getattr(report, "node").gateway  # noqa: B009
         if self._reported.get(gateway.id) == crashitem:
             _mark(report, _DONE)

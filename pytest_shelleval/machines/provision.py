@@ -30,15 +30,16 @@ _PIECE = 1 << 18
 # What is run over there, where this package may be missing.
 _ARRIVE = """
 import sys
-found = ""
+found, wanted = "", channel.receive()
 try:
     import pytest_shelleval
     found = pytest_shelleval.__version__
-    from pytest_shelleval.machines.arrival import begin
+    if found == wanted:
+        from pytest_shelleval.machines.arrival import begin
 except ImportError:
     found = found and found + " with other files"
 channel.send((found, sys.executable))
-if found == channel.receive():
+if found == wanted:
     begin(channel)
 """
 
