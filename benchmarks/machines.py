@@ -75,6 +75,7 @@ def run(hosts: Hosts, folder: Path, asked: argparse.Namespace) -> dict[str, obje
         "complete": summary["complete"],
         "by worker": dict(Counter(line["worker"] for line in found)),
         "replies": len(lines(results.parent / "commands.jsonl")),
+        "lines of debug.log": (results.parent / "debug.log").read_bytes().count(b"\n"),
         "seconds": round(time.monotonic() - started, 1),
         "left in /tmp": [hosts.output(n, "ls -d /tmp/shelleval-* || true").split() for n in others],
     }
@@ -98,7 +99,7 @@ def main() -> int:
         with Hosts(3, Path(name, "hosts")) as hosts:
             found = run(hosts, folder, asked)
     for key, value in found.items():
-        print(f"{key:17} {value}")
+        print(f"{key:18} {value}")
     return 0 if found["results"] == found["tasks among them"] == asked.tasks else 1
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_shelleval.core.errors import SandboxUnavailable, UserError
 from pytest_shelleval.core.files import locked, replace_file
+from pytest_shelleval.core.redaction import hide, passwords_in, redacted
 from pytest_shelleval.machines.folder import SharedFolder
 from pytest_shelleval.settings import Settings
 
@@ -40,8 +41,6 @@ class Arrival:
     @property
     def wish(self) -> Wish:
         """Which sandboxes to use, as the controller has settled it."""
-        from dataclasses import replace
-
         return replace(self.settings.wish, kind=self.letter["sandbox_kind"])
 
     def file(self, name: str) -> Path:
@@ -89,8 +88,6 @@ class Arrival:
         self.folder.leave()
 
     def _clean_up(self, folder: Path) -> None:
-        from dataclasses import replace
-
         from pytest_shelleval.sandboxes.choice import clean_up
 
         clean_up(replace(self.wish, state_directory=folder))
@@ -115,7 +112,7 @@ def received() -> Arrival | None:
 
 
 def packed(settings: Settings) -> dict[str, Any]:
-    """*settings* as JSON values, for :func:`unpacked`. The key of the models' server stays here."""
+    """*settings* as JSON values, for :func:`unpacked`. Secrets of the models' server stay here."""
     values: dict[str, Any] = {}
     for field in fields(settings):
         value = getattr(settings, field.name)
@@ -126,7 +123,8 @@ def packed(settings: Settings) -> dict[str, Any]:
         elif isinstance(value, dict):
             value = {"object": value}
         values[field.name] = value
-    return values | {"api_key": None}
+    url = settings.base_url
+    return values | {"api_key": None, "base_url": None if url is None else redacted(url)}
 
 
 def unpacked(values: Mapping[str, Any]) -> Settings:
@@ -140,4 +138,6 @@ def unpacked(values: Mapping[str, Any]) -> Settings:
             elif kind == "several":
                 value = frozenset(value) if name == "given" else tuple(value)
         found[name] = value
-    return Settings(**found)
+    settings = Settings(**found)
+    hide([settings.sos_token, *passwords_in(settings.sos_url)])
+    return settings

@@ -37,6 +37,8 @@ class SharedFolder:
             for other in place.glob(f"{prefix}*"):
                 self._remove_left(other)
             self._users = self._enter()
+            # a child that was forked and not replaced would seem to be there when we are gone
+            os.register_at_fork(after_in_child=self._forget)
             for name in ("snapshots", "verdicts", "files"):
                 (self.path / name).mkdir(exist_ok=True)
         except OSError as error:
@@ -60,10 +62,14 @@ class SharedFolder:
 
     def leave(self) -> None:
         """Go, and remove the folder if nobody else is there; may be repeated."""
-        users, self._users = self._users, -1
-        if users >= 0:
-            self._remove(self.path, users)
-            os.close(users)
+        if self._users >= 0:
+            self._remove(self.path, self._users)
+        self._forget()
+
+    def _forget(self) -> None:
+        if self._users >= 0:
+            os.close(self._users)
+            self._users = -1
 
     def _remove_left(self, path: Path) -> None:
         if path == self.path:

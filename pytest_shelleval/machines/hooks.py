@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections import Counter
 from collections.abc import Generator, Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from pytest_shelleval.controller import Controller
 
+_log = logging.getLogger(__name__)
 _RERUN, _DONE = "rerun", "done"
 _MOST_STILLBORN = 2
 
@@ -184,6 +186,7 @@ class XdistHooks:
         return ("rerun", "R", "RERUN") if fate == _RERUN else ("", "", "")
 
     def _say(self, line: str) -> None:
+        _log.warning("%s", line)
         reporter = self._controller.config.pluginmanager.getplugin("terminalreporter")
         if reporter is not None:
             reporter.ensure_newline()

@@ -67,15 +67,16 @@ def test_settings_arrive_as_they_were_but_for_the_key_of_the_models_server(tmp_p
     flags = {
         "shelleval_dataset": ["a.jsonl", "b.jsonl"],
         "shelleval_extra_body": '{"top_p": 1, "stop": ["x"]}',
-        "shelleval_api_key": "secret",
+        "shelleval_api_key": "the-secret",
         "shelleval_rootfs": "tree",
+        "shelleval_base_url": "http://user:top-secret@host/v1",
     }
-    settings = options.resolve(flags, {"OPENAI_API_KEY": "secret"}, lambda name: "", tmp_path)
+    settings = options.resolve(flags, {"OPENAI_API_KEY": "the-secret"}, lambda name: "", tmp_path)
     text = json.dumps(packed(settings))
     assert "secret" not in text
     found = unpacked(json.loads(text))
     assert found.rootfs == tmp_path / "tree"
-    names = set(settings.__dataclass_fields__) - {"api_key"}
+    names = set(settings.__dataclass_fields__) - {"api_key", "base_url"}
     assert all(getattr(found, name) == getattr(settings, name) for name in names)
 
 
