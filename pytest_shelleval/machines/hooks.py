@@ -113,7 +113,9 @@ class XdistHooks:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Remember what each worker told last."""
         node = getattr(report, "node", None)
-        if node is not None and report.when == "call":
+        # what fails in its setup has its result by then
+        last = report.when == "call" or (report.when == "setup" and report.failed)
+        if node is not None and last:
             self._reported[node.gateway.id] = report.nodeid
 
     def pytest_testnodedown(self, node: WorkerController, error: object) -> None:

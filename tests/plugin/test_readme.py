@@ -111,16 +111,19 @@ def test_the_picture_is_of_a_real_run(evaluation: Evaluation) -> None:
     assert typed[:2] == ["$", "pytest"]
     shutil.copytree(ROOT / "conftest_examples", evaluation.folder / "conftest_examples")
     done = evaluation.run(*typed[2:], dataset=None)
-    shown, real = picture.splitlines(), done.outlines
-    start = real.index(next(line for line in real if "= FAILURES =" in line))
-    assert _lasting(shown[shown.index(real[start]) :]) == _lasting(
-        real[start : start + len(shown) - shown.index(real[start])]
+    assert _lasting(picture.splitlines()) == _lasting(done.outlines)
+
+
+def _lasting(lines: list[str]) -> str:
+    """What *lines* say from the failures on to the report, without how long it took."""
+    text = "\n".join(lines) + "\n"
+    start = re.search(r"^=+ FAILURES =+$", text, re.MULTILINE)
+    assert start
+    part = text[start.start() :].partition("\nreport: ")
+    return (
+        re.sub(r"^(?:slowest|time in all sandboxes): (?:.+\n)+", "", part[0], flags=re.M)
+        + part[2].partition("\n")[0]
     )
-
-
-def _lasting(lines: list[str]) -> list[str]:
-    """*lines* without those that say how long it took."""
-    return [line for line in lines if not re.search(r"time in all sandboxes|wall time", line)]
 
 
 def test_the_messages_are_those_of_the_program() -> None:
