@@ -27,7 +27,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     if "PYTEST_XDIST_WORKER" in os.environ:
         return  # a worker has none of its own
     if getattr(option, "numprocesses", 0) is None and option.dist == "no" and not option.usepdb:
-        option.numprocesses = min(os.cpu_count() or 1, 4)
+        option.numprocesses = min((os.cpu_count() or 1) + 1, 4)  # many tests wait
         option.dist = "loadgroup"
 
 
