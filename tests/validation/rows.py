@@ -74,7 +74,9 @@ SOUND: list[dict[str, Any]] = [
         "task": "Kill the process whose id is in pid.txt",
         "setup_commands": ["sleep 1000 >/dev/null 2>&1 & echo $! > pid.txt"],
         "success_condition": '! kill -0 "$(cat pid.txt)" 2>/dev/null && [ -s pid.txt ]',
-        "gold_command": 'kill "$(cat pid.txt)"',
+        # what was killed is gone a moment later
+        "gold_command": 'kill "$(cat pid.txt)"\n'
+        'while kill -0 "$(cat pid.txt)" 2>/dev/null; do sleep 0.01; done',
     },
     {
         # a command that the gold command makes, and that is not there before

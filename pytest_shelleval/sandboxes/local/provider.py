@@ -20,6 +20,7 @@ from pytest_shelleval.core.sandbox import ExecResult
 from pytest_shelleval.core.snapshots import Snapshots
 from pytest_shelleval.sandboxes.base import START_DIRECTORY, Limits
 from pytest_shelleval.sandboxes.local import protocol
+from pytest_shelleval.sandboxes.local.crowding import crowded
 from pytest_shelleval.sandboxes.local.effects import unpack
 from pytest_shelleval.sandboxes.local.image import folder_of
 from pytest_shelleval.sandboxes.local.launch import Zygote, ZygoteRefused
@@ -207,13 +208,11 @@ def receive(control: socket.socket, deadline: float) -> Answer:
 
 def _refusal(facts: Mapping[str, Any], *, proven: bool = False) -> SandboxError:
     """Why a sandbox could not be made: for now, or, unless it is *proven*, on this machine at all."""
-    from pytest_shelleval.sandboxes.local.crowding import crowded
     from pytest_shelleval.sandboxes.local.probe import report
 
-    room = crowded()
-    if room:
-        return SandboxError(f"{facts.get('error')}; {room}")
-    return SandboxError(facts["error"]) if proven else SandboxUnavailable(report(facts).message)
+    if proven or crowded():
+        return SandboxError(str(facts.get("error")))
+    return SandboxUnavailable(report(facts).message)
 
 
 class LocalProvider:
@@ -272,7 +271,9 @@ class LocalProvider:
                 except (OSError, SandboxError) as error:
                     self._stop_zygote()
                     if attempt == 2:
-                        raise SandboxError(f"No local sandbox could be made: {error}") from error
+                        room = crowded()
+                        reason = f"{error}; {room}" if room else str(error)
+                        raise SandboxError(f"No local sandbox could be made: {reason}") from error
             self._given.append(sandbox)
             return sandbox
 

@@ -248,6 +248,7 @@ class Supervisor:
         operation, timeout, directory_size, text_size = protocol.REQUEST.unpack(head)
         directory = self._receive(directory_size)
         text = self._receive(text_size)
+        self._reap()  # what has ended by now is no process any more for the text
         if self._mediator is not None:
             self._mediator.lacking = False
         shell, self._ahead = self._ahead, None
