@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 
-import hypothesis
 import pytest
 
-# no test fails because the machine is busy
-hypothesis.settings.register_profile(
-    "suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
-)
-hypothesis.settings.load_profile("suite")
+# A run of a dataset that is started here loads this file too, without what only the tests need.
+with contextlib.suppress(ImportError):
+    import hypothesis
+
+    # no test fails because the machine is busy
+    hypothesis.settings.register_profile(
+        "suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
+    hypothesis.settings.load_profile("suite")
 
 # A background job of a script ignores Ctrl-C, and all that it starts: here some of it is interrupted.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import os
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -112,6 +114,27 @@ def test_the_picture_is_of_a_real_run(evaluation: Evaluation) -> None:
     shutil.copytree(ROOT / "conftest_examples", evaluation.folder / "conftest_examples")
     done = evaluation.run(*typed[2:], dataset=None)
     assert _lasting(picture.splitlines()) == _lasting(done.outlines)
+
+
+def test_the_first_command_needs_nothing_that_only_the_tests_need(tmp_path: Path) -> None:
+    """In the project's folder pytest loads tests/conftest.py, whatever it is to run."""
+    (command,) = (line for line in README.splitlines() if "pip install -e . && pytest" in line)
+    typed = shlex.split(command.partition("&& pytest")[2])
+    script = "import sys\nfor name in ('hypothesis', 'playwright', 'docker', 'starlette'):\n"
+    script += "    sys.modules[name] = None\nimport pytest\nsys.exit(pytest.main(sys.argv[1:]))"
+    plugins = ["-p", "pytest_shelleval.plugin", "-p", "xdist", "-p", "no:cacheprovider"]
+    ours = ("PYTEST_XDIST", "PYTEST_ADDOPTS", "SHELLEVAL_")  # of the run that this test is in
+    kept = {name: it for name, it in os.environ.items() if not name.startswith(ours)}
+    done = subprocess.run(
+        [sys.executable, "-c", script, *plugins, *typed, f"--shelleval-output-dir={tmp_path}"],
+        cwd=ROOT,
+        env={**kept, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "12 passed" in done.stdout
 
 
 def _lasting(lines: list[str]) -> str:
