@@ -1,9 +1,10 @@
 """debug.log: what a run did and when, one line for each request and each step in a sandbox.
 
 Modules log to loggers of their own names, below ``pytest_shelleval``. The controller begins the file
-anew, and the one before becomes debug.earlier.log; a run that resumes adds to it. A worker on the same machine opens the file that the controller
-made, and appends each line in one write, which POSIX keeps whole; what is known when a worker is
-killed is in the file. Elsewhere there is no such file: the lines go home on the report of their item.
+anew, and the one before becomes debug.earlier.log; a run that resumes adds to it. A worker on the same
+machine opens the file that the controller made, and appends each line in one write, which POSIX keeps
+whole; what is known when a worker is killed is in the file. Elsewhere there is no such file: the lines
+go home on the report of their item.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import json
 import logging
 import os
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_shelleval.core.errors import UserError
@@ -102,7 +102,7 @@ def start(config: pytest.Config, run: Run) -> FileHandler:
         if path.exists() and not settings.resume:
             path.replace(path.with_name(EARLIER))
         descriptor = os.open(path, flags, 0o644)
-        run.log_file = identity(path)
+        run.log_file = _identity(descriptor)
     except OSError as error:
         raise UserError(f"can't write {path}: {error.strerror}") from error
     handler = FileHandler(descriptor)
@@ -121,19 +121,17 @@ def start_worker(config: pytest.Config, run: Run) -> Buffer | None:
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
     except OSError:
         descriptor = -1
-    if descriptor >= 0 and identity(path) == run.log_file:
-        _install(config, FileHandler(descriptor), run.settings.log_level, name)
-        return None
-    if descriptor >= 0:
+    here = descriptor >= 0 and _identity(descriptor) == run.log_file
+    if descriptor >= 0 and not here:
         os.close(descriptor)
-    buffer = Buffer()
-    _install(config, buffer, run.settings.log_level, name)
-    return buffer
+    handler = FileHandler(descriptor) if here else Buffer()
+    _install(config, handler, run.settings.log_level, name)
+    return handler if isinstance(handler, Buffer) else None
 
 
-def identity(path: Path) -> list[int]:
+def _identity(descriptor: int) -> list[int]:
     """Tells the file that a controller made from another of the same path on another machine."""
-    status = path.stat()
+    status = os.fstat(descriptor)
     return [status.st_dev, status.st_ino]
 
 
