@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +26,7 @@ from pytest_shelleval.core.sandbox import Sandbox, SandboxProvider
 from pytest_shelleval.sandboxes.base import Limits
 from pytest_shelleval.sandboxes.docker_engine import owner
 from pytest_shelleval.sandboxes.docker_engine.provider import DockerProvider, probe
+from pytest_shelleval.sandboxes.local.image import folder_of
 from pytest_shelleval.sandboxes.sos.provider import SosProvider
 
 LIMITS = Limits(memory=200 << 20, disk=32 << 20, processes=64, output=OUTPUT)
@@ -204,6 +207,47 @@ def test_leftovers_of_the_dead_only(docker_engine: str) -> None:
 
 def _of_run(run: str) -> list[Any]:
     return [each for each in containers() if each["Labels"].get(owner.RUN) == run]
+
+
+def test_an_exported_image_is_unpacked_whole(
+    docker_engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    client = docker.from_env()
+    script = """
+        mknod /dev/sda b 8 0; mkfifo -m 600 /srv/fifo; chown 7:8 /srv/fifo; echo a > '/srv/ü x'
+        ln /etc/passwd /srv/hard; chmod u+s /srv/hard; ln -s / /srv/soft; chmod 2750 /srv
+    """
+    container = client.api.create_container(engine.IMAGE, ["/bin/bash", "-c", script])
+    client.api.start(container)
+    assert client.api.wait(container)["StatusCode"] == 0
+    path = tmp_path / "image.tar"
+    with path.open("wb") as file:
+        file.writelines(client.api.export(container))
+    client.api.remove_container(container)
+    client.close()
+    folder = folder_of(path)
+    found = {str(each.relative_to(folder)) for each in folder.rglob("*")}
+    with tarfile.open(path) as archive:
+        members = [each for each in archive if each.isfifo() or not each.isdev()]
+    assert len(members) > 1000
+    assert {"srv/fifo", "srv/ü x"} <= found
+    assert found == {each.name for each in members}
+    for each in members:
+        status = (folder / each.name).lstat()
+        assert (status.st_uid, status.st_gid) == (each.uid, each.gid), each.name
+        assert stat.S_ISDIR(status.st_mode) == each.isdir()
+        assert stat.S_ISFIFO(status.st_mode) == each.isfifo()
+        if each.issym():
+            assert os.readlink(folder / each.name) == each.linkname
+        else:
+            mode = stat.S_IMODE(each.mode) | (0o700 if each.isdir() else 0)
+            assert stat.S_IMODE(status.st_mode) == mode, each.name
+        if each.islnk():
+            assert os.path.samestat(status, (folder / each.linkname).lstat())
+        elif each.isreg():
+            assert status.st_size == each.size
+    assert any(each.islnk() for each in members)
 
 
 @pytest.mark.parametrize("ours", [True, False])

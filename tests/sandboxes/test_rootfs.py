@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from local_users import ORDINARY, make_provider, unavailable
 
 from pytest_shelleval.core.errors import SandboxUnavailable
 from pytest_shelleval.sandboxes.base import Limits
+from pytest_shelleval.sandboxes.local.image import folder_of
 from pytest_shelleval.sandboxes.local.provider import LocalProvider
 
 PROGRAMS = [
@@ -181,13 +183,143 @@ def test_what_is_no_image(tmp_path: Path) -> None:
             provider.acquire()
 
 
-def test_a_tar_that_leads_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+# --- tars that mean harm
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", mode: int = 0o644) -> Any:
+    made = tarfile.TarInfo(name)
+    made.type, made.linkname, made.mode = kind, link, mode
+    return made
+
+
+def unpack(path: Path, members: Iterable[tuple[Any, bytes]]) -> Path:
+    """A tar of *members* as a sandbox's root: the folder that it is unpacked to."""
+    with tarfile.open(path, "w") as archive:
+        for each, content in members:
+            each.size = len(content)
+            archive.addfile(each, io.BytesIO(content))
+    return folder_of(path)
+
+
+BASH = (member("bin/bash", mode=0o755), b"#!")
+HARMFUL = {
+    "through a link": [member("out", tarfile.SYMTYPE, "{host}"), member("out/secret")],
+    "through a relative link": [member("a/out", tarfile.SYMTYPE, "{up}"), member("a/out/secret")],
+    "a folder through a link": [
+        member("out", tarfile.SYMTYPE, "{host}"),
+        member("out/new", tarfile.DIRTYPE, mode=0o777),
+    ],
+    "a link through a link": [
+        member("out", tarfile.SYMTYPE, "{host}"),
+        member("out/new", tarfile.SYMTYPE, "/"),
+    ],
+    "upwards": [member("../{part}/secret")],
+    "hard": [member("own", tarfile.LNKTYPE, "{host}/secret", 0o666)],
+    "hard, relative": [member("own", tarfile.LNKTYPE, "{up}/secret", 0o666)],
+    "hard, through a link": [
+        member("out", tarfile.SYMTYPE, "{host}"),
+        member("own", tarfile.LNKTYPE, "out/secret", 0o666),
+    ],
+    "a file for a folder": [member("a/b"), member("a", tarfile.SYMTYPE, "{host}")],
+}
+REPLACED = {
+    "a file over a link": [member("out", tarfile.SYMTYPE, "{host}/secret"), member("out")],
+    "a file over a link to nothing": [member("out", tarfile.SYMTYPE, "{host}/new"), member("out")],
+    "a folder over a link": [
+        member("out", tarfile.SYMTYPE, "{host}"),
+        member("out", tarfile.DIRTYPE, mode=0o777),
+    ],
+    "a file over a hard link to a link": [
+        member("out", tarfile.SYMTYPE, "{host}/secret"),
+        member("own", tarfile.LNKTYPE, "out", 0o666),
+        member("own"),
+    ],
+    "the mode of a hard link to a link": [
+        member("out", tarfile.SYMTYPE, "{host}/secret"),
+        member("own", tarfile.LNKTYPE, "out", 0o666),
+    ],
+}
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder that no tar may touch, and that is looked at when the test has ended."""
+    folder = tmp_path / "host"
+    folder.mkdir(0o700)
+    (folder / "secret").write_text("mine")
+    (folder / "secret").chmod(0o600)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    link = tarfile.TarInfo("out")
-    link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path)
-    with tarfile.open(tmp_path / "evil.tar", "w") as archive:
-        archive.addfile(link)
-        archive.addfile(tarfile.TarInfo("out/written"))
-    with pytest.raises(SandboxUnavailable, match="leads outside"):
-        LocalProvider(LIMITS, rootfs=tmp_path / "evil.tar").acquire()
-    assert not (tmp_path / "written").exists()
+    yield folder
+    secret = (folder / "secret").lstat()
+    assert (secret.st_mode & 0o7777, secret.st_nlink) == (0o600, 1)
+    assert folder.lstat().st_mode & 0o7777 == 0o700
+    assert (folder / "secret").read_text() == "mine"
+    assert os.listdir(folder) == ["secret"]
+
+
+def written(host: Path, members: Sequence[Any]) -> list[tuple[Any, bytes]]:
+    """*members* with the host's paths in them, and content where they have some."""
+    up = "../" * 12 + str(host)[1:]  # from wherever it is unpacked
+    made = [BASH]
+    for each in members:
+        name, link = (text.format(host=host, up=up, part=up) for text in (each.name, each.linkname))
+        changed = member(name, each.type, link, each.mode)
+        made.append((changed, b"stolen" if each.isreg() else b""))
+    return made
+
+
+@pytest.mark.parametrize("name", HARMFUL)
+def test_a_tar_that_leads_outside(name: str, host: Path, tmp_path: Path) -> None:
+    members = written(host, HARMFUL[name])
+    with pytest.raises(SandboxUnavailable) as refused:
+        unpack(tmp_path / "evil.tar", members)
+    assert str(tmp_path / "evil.tar") in str(refused.value)
+    if name != "a file for a folder":  # then it is the system that names the path
+        assert f"the member {members[-1][0].name!r}" in str(refused.value)
+
+
+@pytest.mark.parametrize("name", REPLACED)
+def test_what_comes_later_takes_the_place_of_a_link(name: str, host: Path, tmp_path: Path) -> None:
+    members = written(host, REPLACED[name])
+    folder = unpack(tmp_path / "evil.tar", members)
+    last, content = members[-1]
+    made = folder / last.name
+    if last.isdir():
+        assert (made.is_symlink(), made.is_dir()) == (False, True)
+    elif last.isreg():
+        assert (made.is_symlink(), made.read_bytes()) == (False, content)
+
+
+def test_devices_and_links_to_them_are_not_made(host: Path, tmp_path: Path) -> None:
+    device = member("dev/sda", tarfile.BLKTYPE)
+    folder = unpack(tmp_path / "a.tar", [BASH, (device, b"")])
+    assert not (folder / "dev/sda").exists()
+    linked = (member("sda", tarfile.LNKTYPE, "dev/sda"), b"")
+    with pytest.raises(SandboxUnavailable, match="'sda', a hard link to 'dev/sda', comes"):
+        unpack(tmp_path / "b.tar", [BASH, (device, b""), linked])
+
+
+def test_names_that_only_look_harmful(host: Path, tmp_path: Path) -> None:
+    members = [
+        *(BASH, (member("/etc/..data"), b"a"), (member("./etc/x/../of-the-tar"), b"b")),
+        (member("etc/mtab", tarfile.SYMTYPE, "/proc/mounts"), b""),
+        (member("etc/same", tarfile.LNKTYPE, "/etc/of-the-tar"), b""),
+        (member("etc/of-the-tar"), b"as appended to the tar"),
+    ]
+    etc = unpack(tmp_path / "fine.tar", members) / "etc"
+    assert sorted(os.listdir(etc)) == ["..data", "mtab", "of-the-tar", "same"]
+    assert (etc / "of-the-tar").read_text() == "as appended to the tar"
+    assert (etc / "same").read_text() == "b"
+    assert os.readlink(etc / "mtab") == "/proc/mounts"
+
+
+@pytest.mark.parametrize("ending", ["tar", "tar.gz", "tar.xz"])
+def test_half_a_tar(ending: str, host: Path, tmp_path: Path) -> None:
+    path = tmp_path / f"half.{ending}"
+    with tarfile.open(path, f"w:{ending[4:]}") as archive:
+        noise = member("noise")
+        noise.size = 200_000
+        archive.addfile(noise, io.BytesIO(os.urandom(noise.size)))
+    os.truncate(path, 100_000)
+    with pytest.raises(SandboxUnavailable, match=r"half\.tar.* can't be used"):
+        folder_of(path)

@@ -10,9 +10,11 @@ import hashlib
 import os
 import shutil
 import tarfile
+import zlib
 from pathlib import Path
 
 from pytest_shelleval.core.errors import SandboxUnavailable
+from pytest_shelleval.core.files import locked
 
 _DEEPEST_LINKS = 8
 
@@ -25,7 +27,7 @@ def folder_of(path: Path) -> Path:
     path = path.resolve()
     try:
         folder = path if path.is_dir() else _unpacked(path)
-    except (OSError, tarfile.TarError) as error:
+    except (OSError, tarfile.TarError, EOFError, ValueError, zlib.error) as error:
         raise SandboxUnavailable(f"The root file system {path} can't be used: {error}") from error
     if any(character in str(folder) for character in ",:\\"):
         raise SandboxUnavailable(f"The path of a root file system has no , : or \\: {folder}")
@@ -56,8 +58,6 @@ def _has_program(root: Path, name: str) -> bool:
 
 
 def _unpacked(path: Path) -> Path:
-    import fcntl
-
     status = path.stat()
     name = f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0{os.geteuid()}"
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -66,8 +66,7 @@ def _unpacked(path: Path) -> Path:
     images.mkdir(parents=True, exist_ok=True, mode=0o700)
     images.chmod(0o700)
     folder = images / hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:16]
-    with (images / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(images / "lock"):
         if not folder.is_dir():
             part = folder.with_suffix(".part")
             shutil.rmtree(part, ignore_errors=True)
@@ -78,30 +77,79 @@ def _unpacked(path: Path) -> Path:
 
 
 def _extract(path: Path, folder: Path) -> None:
-    """Unpack as tar does, owners only where they can be given, devices never."""
-    directories = []
+    """Unpack *path* into the empty *folder*; owners only where they can be given, devices never.
+
+    Nothing outside *folder* is touched: no link of the archive's is ever followed. That does not
+    rest on tarfile's own filters. They differ from one Python to the next, and those that refuse
+    links to the outside refuse every system that has a link such as /etc/mtab.
+    """
+    directories: dict[str, tarfile.TarInfo | None] = {str(folder): None}
     with tarfile.open(path) as archive:
-        # What a tar of the user's own choice has is taken as it is.
         archive.extraction_filter = getattr(tarfile, "fully_trusted_filter", None)
         for member in archive:
-            target = os.path.normpath(member.name.lstrip("/"))
-            parent = os.path.realpath(folder / os.path.dirname(target))
-            if target.startswith("..") or not f"{parent}/".startswith(f"{folder}/"):
-                raise tarfile.TarError(f"{member.name} leads outside")
             if member.isdev() and not member.isfifo():
                 continue
-            member.name = target
+            what = f"the member {member.name!r}"
+            place = _place(folder, member.name, directories, what)
             if member.isdir():
-                directories.append(member)
-                (folder / target).mkdir(exist_ok=True, parents=True)
+                if place not in directories:
+                    _remove(place)
+                    os.mkdir(place)
+                directories[place] = member
+                continue
+            _remove(place)
+            if member.islnk():
+                what += f", a hard link to {member.linkname!r},"
+                _link(_place(folder, member.linkname, directories, what), place, what)
             else:
+                member.name = os.path.relpath(place, folder)
                 archive.extract(member, folder, numeric_owner=True)
-        # Last: what is made in a directory changes its time, and may not be allowed any more.
-        for member in reversed(directories):
-            place = folder / member.name
-            if os.geteuid() == 0:
-                os.chown(place, member.uid, member.gid)
-            # Its owner is the sandbox's root, who can do everything there.
-            place.chmod(member.mode & 0o7777 | 0o700)
-            with contextlib.suppress(OSError):
-                os.utime(place, (member.mtime, member.mtime))
+    # Last: what is made in a directory changes its time, and may not be allowed any more.
+    for place, directory in reversed(directories.items()):
+        if directory is None:
+            continue
+        if os.geteuid() == 0:
+            os.chown(place, directory.uid, directory.gid)
+        # Its owner is the sandbox's root, who can do everything there.
+        os.chmod(place, directory.mode & 0o7777 | 0o700)
+        with contextlib.suppress(OSError):
+            os.utime(place, (directory.mtime, directory.mtime))
+
+
+def _place(
+    folder: Path, name: str, directories: dict[str, tarfile.TarInfo | None], what: str
+) -> str:
+    """The path of *name*, whose parents are made unless they are among *directories*.
+
+    Those are real directories, and stay so: nothing replaces a directory. Raises TarError about *what*.
+    """
+    parts = os.path.normpath(name.lstrip("/")).split("/")
+    if parts[0] == "..":
+        raise tarfile.TarError(f"{what} leads outside")
+    place = str(folder)
+    for part in parts[:-1]:
+        place = f"{place}/{part}"
+        if place not in directories:
+            try:
+                os.mkdir(place)
+            except FileExistsError:
+                raise tarfile.TarError(
+                    f"{what} leads outside: {os.path.relpath(place, folder)!r} is a link or a file "
+                    "in it, not a folder. Make the tar with docker export, or unpack it yourself "
+                    "and name the folder"
+                ) from None
+            directories[place] = None
+    return place if parts[-1] == "." else f"{place}/{parts[-1]}"
+
+
+def _remove(place: str) -> None:
+    """Make way for a later member of the same name; a directory is left, and is an OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(place)
+
+
+def _link(target: str, place: str, what: str) -> None:
+    try:
+        os.link(target, place, follow_symlinks=False)
+    except FileNotFoundError:
+        raise tarfile.TarError(f"{what} comes before what it links to") from None
