@@ -17,6 +17,7 @@ import time
 from typing import TYPE_CHECKING
 
 from pytest_shelleval.core.errors import UserError
+from pytest_shelleval.core.files import open_own
 from pytest_shelleval.core.redaction import redacted
 from pytest_shelleval.provenance import versions
 
@@ -97,11 +98,10 @@ def start(config: pytest.Config, run: Run) -> FileHandler:
     """Begin debug.log in the controller. Raises UserError when the file can't be written."""
     settings = run.settings
     path = settings.output_dir / NAME
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
     try:
-        if path.exists() and not settings.resume:
+        if os.path.lexists(path) and not settings.resume:
             path.replace(path.with_name(EARLIER))
-        descriptor = os.open(path, flags, 0o644)
+        descriptor = open_own(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         run.log_file = _identity(descriptor)
     except OSError as error:
         raise UserError(f"can't write {path}: {error.strerror}") from error
@@ -118,7 +118,7 @@ def start_worker(config: pytest.Config, run: Run) -> Buffer | None:
     name = config.workerinput["workerid"]  # type: ignore[attr-defined]
     path = run.settings.output_dir / NAME
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        descriptor = open_own(path, os.O_WRONLY | os.O_APPEND)
     except OSError:
         descriptor = -1
     here = descriptor >= 0 and _identity(descriptor) == run.log_file

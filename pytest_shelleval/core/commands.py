@@ -192,7 +192,7 @@ class CommandStore:
     def append(self, command: Command) -> None:
         """Write *command* to the file, then know it. Raises UserError when it can't be written."""
         if self._writer is None:
-            self._writer = JsonLinesWriter(self.path)
+            self._writer = JsonLinesWriter(self.path, follow=True)
         self._keep(command, self._writer.write(command.to_record()))
 
     def cached(

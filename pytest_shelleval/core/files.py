@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -15,6 +17,7 @@ from pytest_shelleval.core.errors import UserError
 
 _SHOWN_FAULTS = 20
 _BLOCK = 8192
+_MOST_LINKS = 40
 
 
 def dump_line(record: Mapping[str, Any]) -> bytes:
@@ -28,23 +31,62 @@ def dump_line(record: Mapping[str, Any]) -> bytes:
         return (json.dumps(record) + "\n").encode()
 
 
+def open_own(path: Path, flags: int, mode: int = 0o644) -> int:
+    """:func:`os.open` for a file of our own in a folder that others may write to; raises OSError.
+
+    What stands there already is neither emptied nor, if it is a link, followed: somebody may have
+    put it there so that a file elsewhere is changed.
+    """
+    try:
+        # without waiting, if it is a pipe
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode)
+    except OSError as error:
+        if path.is_symlink():
+            raise OSError(errno.ELOOP, "it is a symbolic link; remove it") from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a regular file; remove it")
+    return descriptor
+
+
+def follow_own(path: Path) -> Path:
+    """The file that *path* leads to by symbolic links of this user's; another's are not followed.
+
+    Raises OSError for a loop.
+    """
+    for _ in range(_MOST_LINKS):
+        try:
+            descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return path
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISLNK(status.st_mode) or status.st_uid != os.geteuid():
+                return path
+            path = path.parent / os.readlink("", dir_fd=descriptor)
+        finally:
+            os.close(descriptor)
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
+
 class JsonLinesWriter:
     """Appends records to a file, each in one write call, so that every prefix of it is valid.
 
     A last line that an earlier process was killed in the middle of is cut off first. The folder is
-    made if it is not there. Raises UserError when the file can't be written.
+    made if it is not there. *path* is no symbolic link, but with *follow* may be one of this user's.
+    Raises UserError when the file can't be written.
     """
 
-    def __init__(self, path: Path, *, truncate: bool = False) -> None:
+    def __init__(self, path: Path, *, follow: bool = False) -> None:
         self.path = path
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._fd = os.open(path, flags | (os.O_TRUNC if truncate else 0), 0o644)
+            file = follow_own(path) if follow else path
+            self._fd = open_own(file, os.O_RDWR | os.O_CREAT | os.O_APPEND)
         except OSError as error:
             raise UserError(f"can't write {path}: {error.strerror}") from error
-        if not truncate:
-            _cut_broken_tail(self._fd)
+        _cut_broken_tail(self._fd)
 
     def write(self, record: Mapping[str, Any]) -> int:
         """Append *record*; returns the byte at which its line starts.
@@ -171,7 +213,7 @@ def locked(path: Path) -> Iterator[None]:
     """
     import fcntl  # not everywhere where this module is imported
 
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = open_own(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -205,8 +247,8 @@ def replace_file_by(path: Path, parts: Iterable[bytes]) -> None:
             for part in parts:
                 file.write(part)
             file.flush()
+            os.fchmod(file.fileno(), 0o644)
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
         temporary = None
     except OSError as error:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_shelleval.core.errors import UserError
+from pytest_shelleval.core.files import open_own
 from pytest_shelleval.core.redaction import redacted
 
 LOCK = ".shelleval.lock"
@@ -74,13 +75,17 @@ class FolderLock:
 
     def _lock(self) -> None:
         while True:
-            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._fd = open_own(self.path, os.O_RDWR | os.O_CREAT)
             if not try_flock(self._fd):
                 self._forget()
                 raise UserError(_refusal(self._held, self.path)) from None
             # whoever held it before takes the file away before letting go of it
             with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(self._fd), os.stat(self.path)):
+                status = os.fstat(self._fd)
+                if os.path.samestat(status, os.lstat(self.path)):
+                    if status.st_nlink > 1:  # it would be emptied under its other name too
+                        self._forget()
+                        raise OSError(errno.EMLINK, "it is a hard link to another file; remove it")
                     return
             self._forget()
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pytest_shelleval.core.errors import UserError
+from pytest_shelleval.core.files import open_own
 
 _USERS = "users"
 
@@ -47,13 +48,11 @@ class SharedFolder:
     def _enter(self) -> int:
         while True:
             self.path.mkdir(mode=0o700, exist_ok=True)
-            found = self.path.lstat()
-            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+            if not _is_ours(self.path):
                 raise UserError(f"{self.path} is another user's")
             # whoever leaves may remove it between any two of these steps
             with contextlib.suppress(FileNotFoundError):
-                flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-                users = os.open(self.path / _USERS, flags, 0o600)
+                users = open_own(self.path / _USERS, os.O_RDWR | os.O_CREAT, 0o600)
                 fcntl.flock(users, fcntl.LOCK_SH)
                 with contextlib.suppress(FileNotFoundError):
                     if os.path.samestat(os.fstat(users), os.stat(self.path / _USERS)):
@@ -72,9 +71,10 @@ class SharedFolder:
             self._users = -1
 
     def _remove_left(self, path: Path) -> None:
-        if path == self.path:
-            return
         with contextlib.suppress(OSError):
+            # what another user has left there could name servers to send this user's token to
+            if path == self.path or not _is_ours(path):
+                return
             users = os.open(path / _USERS, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
             try:
                 self._remove(path, users)
@@ -86,3 +86,8 @@ class SharedFolder:
             fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._clean_up(path)
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_ours(path: Path) -> bool:
+    found = path.lstat()
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pytest_shelleval.core.errors import UserError
-from pytest_shelleval.core.files import JsonLinesWriter, read_json_lines, replace_file
+from pytest_shelleval.core.files import JsonLinesWriter, locked, read_json_lines, replace_file
 
 
 def records(path: Path) -> list[object]:
@@ -82,6 +82,45 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     replace_file(path, "new")
     assert path.read_text() == "new"
     assert os.listdir(path.parent) == ["x.json"]
+
+
+@pytest.mark.parametrize("follow", [False, True])
+@pytest.mark.parametrize("kind", ["link", "link to nothing", "pipe"])
+def test_what_others_put_in_a_files_place_is_left_alone(
+    kind: str, follow: bool, tmp_path: Path
+) -> None:
+    path, target = tmp_path / "x.jsonl", tmp_path / "target"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(target)
+        if follow:
+            if os.geteuid() != 0:
+                pytest.skip("only root can make a link of another user's")
+            os.chown(path, 65534, 65534, follow_symlinks=False)
+    if kind == "link":
+        target.write_text("no newline at its end")
+    with pytest.raises(UserError, match=r"can't write .*x\.jsonl: it is .*; remove it"):
+        JsonLinesWriter(path, follow=follow)
+    if kind != "pipe":
+        with pytest.raises(OSError, match="it is a symbolic link"), locked(path):
+            pass
+        assert not target.exists() if kind != "link" else target.read_text()[-3:] == "end"
+        replace_file(path, "new")
+        assert not path.is_symlink()
+        assert not target.exists() if kind != "link" else target.read_text()[-3:] == "end"
+
+
+def test_a_link_of_ones_own_is_followed_where_that_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "x").symlink_to("deep/y")
+    (tmp_path / "deep/y").symlink_to("z")
+    with JsonLinesWriter(tmp_path / "x", follow=True) as writer:
+        writer.write({"n": 1})
+    assert records(tmp_path / "deep/z") == [{"n": 1}]
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(UserError, match=r"can't write .*loop: Too many levels"):
+        JsonLinesWriter(tmp_path / "loop", follow=True)
 
 
 def test_what_can_not_be_written_is_named(tmp_path: Path) -> None:

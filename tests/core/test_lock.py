@@ -68,6 +68,33 @@ def test_the_lock_goes_with_its_process(tmp_path: Path, number: signal.Signals) 
     holder.communicate()  # ends the child
 
 
+@pytest.mark.parametrize("kind", ["link", "link to nothing", "hard link", "pipe"])
+def test_what_others_put_in_its_place_is_left_alone(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    lock, target = tmp_path / "out" / LOCK, tmp_path / "target"
+    if kind != "link to nothing":
+        target.write_text("dear")
+    if kind.startswith("link"):
+        lock.symlink_to(target)
+    elif kind == "pipe":
+        os.mkfifo(lock)
+    else:
+        lock.hardlink_to(target)
+    with pytest.raises(UserError, match=rf"can't write .*out/{LOCK}: it is .*; remove it"):
+        FolderLock(tmp_path / "out", ["pytest"])
+    assert os.listdir(tmp_path / "out") == [LOCK]
+    assert not target.exists() if kind == "link to nothing" else target.read_text() == "dear"
+
+
+def test_the_folder_itself_may_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").symlink_to("elsewhere")
+    lock = FolderLock(tmp_path / "out", ["pytest"])
+    assert os.listdir(tmp_path / "elsewhere") == [LOCK]
+    lock.release()
+    assert os.listdir(tmp_path / "elsewhere") == []
+
+
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=rf"can't write .*file/{LOCK}: Not a directory"):

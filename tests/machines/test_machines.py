@@ -56,6 +56,18 @@ def test_the_folder_of_a_killed_worker_goes_with_the_next_run(tmp_path: Path) ->
     assert not left.exists()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's folder")
+def test_what_another_user_left_is_not_cleaned_up(tmp_path: Path) -> None:
+    folder = tmp_path / f"shelleval-{os.geteuid()}-trap"
+    folder.mkdir()
+    (folder / "users").touch()
+    os.chown(folder, 65534, 65534)
+    removed: list[Path] = []
+    SharedFolder("run", removed.append).leave()
+    assert removed == [tmp_path / f"shelleval-{os.geteuid()}-run"]
+    assert os.listdir(folder) == ["users"]
+
+
 def test_a_folder_that_is_not_ours_is_refused(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / f"shelleval-{os.geteuid()}-run").symlink_to(tmp_path / "elsewhere")

@@ -84,3 +84,36 @@ def test_a_folder_that_can_not_be_written(evaluation: Evaluation) -> None:
     assert done.ret == 4
     assert "can't write" in text
     assert "Traceback" not in text
+
+
+@pytest.mark.parametrize("name", [".shelleval.lock", ".commands.jsonl.lock", "results.jsonl"])
+def test_a_link_in_the_place_of_a_file_is_not_followed(evaluation: Evaluation, name: str) -> None:
+    target = evaluation.folder / "target"
+    target.write_text("")
+    evaluation.output.mkdir()
+    (evaluation.output / name).symlink_to(target)
+    text = refused(evaluation, "--shelleval-model=oracle")
+    assert f"can't write {evaluation.output}/{name}: it is a symbolic link; remove it" in text
+    assert target.read_text() == ""
+
+
+def test_links_in_the_place_of_files_that_are_replaced(evaluation: Evaluation) -> None:
+    evaluation.output.mkdir()
+    names = ["debug.log", "summary.json", "report.html"]
+    for name in names:
+        (evaluation.output / name).symlink_to(evaluation.folder / f"target-{name}")
+    assert evaluation.run("--shelleval-model=oracle", "-n", "2").ret == 0
+    assert not list(evaluation.folder.glob("target-*"))
+    for name in names:
+        assert not (evaluation.output / name).is_symlink()
+        assert (evaluation.output / name).stat().st_size > 0
+
+
+def test_links_that_the_user_made(evaluation: Evaluation) -> None:
+    (evaluation.folder / "disk").mkdir()
+    evaluation.output.symlink_to("disk")
+    (evaluation.output / "commands.jsonl").symlink_to("../kept.jsonl")
+    assert evaluation.run("--shelleval-model=oracle").ret == 0
+    assert (evaluation.output / "commands.jsonl").is_symlink()
+    assert len((evaluation.folder / "kept.jsonl").read_text().splitlines()) == len(ROWS)
+    assert len(evaluation.lines("results.jsonl")) == len(ROWS)

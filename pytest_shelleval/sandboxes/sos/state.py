@@ -16,6 +16,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
+from pytest_shelleval.core.files import open_own
+
 _JOURNAL = "sos-*.journal"
 
 
@@ -65,7 +67,7 @@ class SharedPermits:
             for number, path in enumerate(self._paths):
                 if number in self._held:
                     continue
-                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                descriptor = open_own(path, os.O_RDWR | os.O_CREAT, 0o600)
                 try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except OSError:
