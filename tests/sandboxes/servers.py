@@ -17,13 +17,13 @@ from pytest_shelleval.core.sandbox import SandboxProvider
 
 
 @contextlib.contextmanager
-def serving(app: Any) -> Iterator[str]:
-    """*app* under uvicorn in a thread: its address."""
+def serving(app: Any, **options: Any) -> Iterator[str]:
+    """*app* under uvicorn in a thread, with more *options* of uvicorn's: its address."""
     import uvicorn
 
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(
-        uvicorn.Config(app, log_config=None, lifespan="on", timeout_graceful_shutdown=2)
+        uvicorn.Config(app, log_config=None, lifespan="on", timeout_graceful_shutdown=2, **options)
     )
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

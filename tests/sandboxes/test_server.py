@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -27,6 +28,7 @@ from pytest_shelleval.sandboxes.base import Limits
 from pytest_shelleval.sandboxes.local.probe import probe
 from pytest_shelleval.sandboxes.local.provider import LocalProvider
 from pytest_shelleval.sandboxes.server.app import create_app
+from pytest_shelleval.sandboxes.server.arrival import within
 from pytest_shelleval.sandboxes.server.command import add_serve_parser, serve, serve_command
 
 LIMITS = Limits(memory=200 << 20, processes=32)
@@ -291,7 +293,158 @@ def test_ending_leaves_nothing() -> None:
     assert found.stdout == b""
 
 
+def test_more_image_names_than_are_kept() -> None:
+    made: list[LocalProvider] = []
+    closed: list[LocalProvider] = []
+
+    class Provider(LocalProvider):
+        def close(self) -> None:
+            closed.append(self)
+            super().close()
+
+    def factory(image: str) -> LocalProvider:
+        made.append(Provider(LIMITS, pool_size=0))
+        return made[-1]
+
+    def start(image: str) -> str:
+        reply = client.post("/sandboxes", {"image": image, "setup_commands": []})
+        identity = str(reply.json()["id"])
+        reply = client.post(f"/sandboxes/{identity}/start")
+        assert (reply.status_code, reply.text) == (200, "")
+        return identity
+
+    with serving(create_app(factory)) as url:
+        client = Client(url)
+        used = start("used")
+        for number in range(20):
+            assert client.stop(start(f"image-{number}"), remove=True) == 200
+        assert made[0] not in closed
+        assert client.run(used, "echo here")[0] == "here\n"
+        assert len(closed) == 3  # 16 are kept beside the two that were in use
+        assert client.stop(start("image-19"), remove=True) == 200
+        assert len(made) == 21
+    assert sorted(map(id, closed)) == sorted(map(id, made))
+
+
+def test_one_provider_for_all_image_names() -> None:
+    local = LocalProvider(LIMITS, pool_size=0)
+    with serving(create_app(lambda image: local, max_sandboxes=20)) as url:
+        client = Client(url)
+        for number in range(18):  # all in use at the same time
+            reply = client.post("/sandboxes", {"image": f"image-{number}", "setup_commands": []})
+            assert client.post(f"/sandboxes/{reply.json()['id']}/start").status_code == 200
+
+
+def test_sandboxes_that_are_never_started_are_bounded() -> None:
+    with serving(app()) as url:
+        client = Client(url)
+        body = {"image": "any", "setup_commands": []}
+        first, reply = client.started(), client.post("/sandboxes", body)
+        second = str(reply.json()["id"])
+        for _ in range(5000):
+            reply = client.post("/sandboxes", body)
+            if reply.status_code != 200:
+                break
+        assert (reply.status_code, "not started" in reply.text) == (503, True)
+        assert client.run(first, "echo on")[0] == "on\n"
+        assert client.post(f"/sandboxes/{second}/start").status_code == 200
+        assert client.post("/sandboxes", body).status_code == 200  # there is room for one again
+
+
+# --- what harms others
+
+
+@pytest.mark.parametrize("text", [b'"\\ud800"', b'"\xed\xa0\x80"'])
+def test_a_lone_surrogate_is_refused(client: Client, text: bytes) -> None:
+    identity = client.started()
+    json = {"content-type": "application/json"}
+    for path, body in [
+        ("/sandboxes", b'{"image": %s, "setup_commands": []}'),
+        ("/sandboxes", b'{"image": "any", "setup_commands": [%s]}'),
+        (f"/sandboxes/{identity}/exec", b'{"command": %s}'),
+        (f"/sandboxes/{identity}/exec", b'{"command": "true", "standalone": true, "cwd": %s}'),
+    ]:
+        reply = client.http.post(path, content=body % text, headers=json)
+        assert (reply.status_code, "surrogates" in reply.text) == (400, True)
+    assert [each["id"] for each in client.http.get("/sandboxes").json()] == [identity]
+    assert client.http.get(f"/sandboxes/{identity}/trajectory").json()["trajectory"] == []
+
+
+REQUEST = b"POST /sandboxes HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+HALVES = {
+    "nothing": b"",
+    "half a line": REQUEST[:10],
+    "half of the head": REQUEST,
+    "half of the body": REQUEST + b"content-length: 100\r\n\r\n{",
+    "a second request": b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n" + REQUEST,
+}
+
+
+@pytest.mark.parametrize("name", HALVES)
+def test_what_does_not_arrive_whole_is_closed(name: str) -> None:
+    first, found, second = HALVES[name].partition(b"POST")
+    with serving(app(), http=within(5 if first else 0.5)) as url:
+        address = ("127.0.0.1", int(url.rpartition(":")[2]))
+        with socket.create_connection(address, timeout=60) as connection:
+            if first:
+                connection.sendall(first)
+                answer = b""
+                while not answer.endswith(b"}"):
+                    answer += connection.recv(4096)
+                assert answer.startswith(b"HTTP/1.1 200")
+            connection.sendall(found + second)
+            assert connection.recv(4096) == b""  # it has been closed
+
+
+def test_what_arrives_whole_may_take_longer() -> None:
+    with serving(app(), http=within(5)) as url:
+        client = Client(url, limits=httpx.Limits(max_connections=1))
+        assert client.run(client.started(), "sleep 5.5; echo late")[0] == "late\n"
+
+
 # --- who may use it
+
+
+def status_for(url: str, host: str | None, version: str = "1.1") -> int:
+    line = "" if host is None else f"Host: {host}\r\n"
+    address = ("127.0.0.1", int(url.rpartition(":")[2]))
+    with socket.create_connection(address, timeout=60) as connection:
+        request = f"GET /sandboxes HTTP/{version}\r\n{line}Connection: close\r\n\r\n"
+        connection.sendall(request.encode())
+        return int(connection.makefile("rb").readline().split()[1])
+
+
+LOOPBACK = ["localhost", "LOCALHOST:3000", "127.0.0.1:3000", "127.8.8.8", "[::1]", "[::1]:80"]
+FOREIGN = ["evil.example", "localhost.evil.example:3000", "192.0.2.1", "[2001:db8::1]", "", "[::1"]
+FOREIGN += ["127.0.0.1.nip.example", "evil.example:127.0.0.1", "localhost, evil.example"]
+
+
+@pytest.mark.parametrize(
+    ("options", "allowed", "refused"),
+    [
+        ({}, LOOPBACK, FOREIGN),
+        ({"host": "::1"}, LOOPBACK, FOREIGN),
+        ({"allow_hosts": ["Box.example", "192.0.2.1"]}, ["box.example:1", "192.0.2.1"], ["b"]),
+        ({"host": "192.0.2.7"}, ["192.0.2.7:3000", "localhost"], ["192.0.2.8", "evil.example"]),
+        ({"host": "gpu-1"}, ["gpu-1:3000"], ["gpu-2", "gpu-1.evil.example"]),
+        (
+            {"host": "0.0.0.0"},
+            ["192.0.2.1:3000", "[2001:db8::1]", socket.gethostname()],
+            ["evil.example", "0.0.0.0.evil.example"],
+        ),
+    ],
+)
+def test_the_host_that_a_request_names(
+    options: dict[str, Any], allowed: list[str], refused: list[str]
+) -> None:
+    with serving(app(**options)) as url:
+        assert [status_for(url, host) for host in allowed] == [200] * len(allowed)
+        assert [status_for(url, host) for host in refused] == [421] * len(refused)
+        assert status_for(url, None, "1.0") == 421
+        reply = httpx.get(f"{url}/healthz", headers={"Host": "evil.example"})
+        assert reply.status_code == 421
+        assert "'evil.example'" in reply.text
+        assert "--allow-host" in reply.text
 
 
 def test_a_token() -> None:
@@ -328,30 +481,67 @@ def test_a_log_line_for_each_request(url: str, caplog: pytest.LogCaptureFixture)
 # --- the command line
 
 
-def test_the_command_serves_until_it_is_told_to_end() -> None:
+@pytest.mark.parametrize("token", ["", "secret"])
+def test_the_command_serves_until_it_is_told_to_end(token: str) -> None:
     root = Path(__file__).resolve().parents[2]
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     process = subprocess.Popen(
-        [sys.executable, "-m", "pytest_shelleval.sandboxes.server.command", "--port", str(port)],
+        [
+            *(sys.executable, "-m", "pytest_shelleval.sandboxes.server.command"),
+            *("--port", str(port), "--allow-host", "box", "--allow-host", "box.example"),
+        ],
         stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(root)},
+        env={**os.environ, "PYTHONPATH": str(root), "SHELLEVAL_SOS_TOKEN": token},
         text=True,
     )
-    client = Client(f"http://127.0.0.1:{port}")
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    client = Client(f"http://127.0.0.1:{port}", headers=headers)
     for _ in range(200):
         try:
             client.http.get("/healthz")
             break
         except httpx.HTTPError:
             time.sleep(0.05)
+    for host, status in (("box", 200), ("box.example", 200), ("other", 421)):
+        assert client.http.get("/sandboxes", headers={"Host": host}).status_code == status
     client.started("sleep 7654321 &")
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=20)
     assert 'POST "/sandboxes" 200' in said
     assert "Traceback" not in said
+    warnings = [line for line in said.splitlines() if "can run commands as you" in line]
+    assert len(warnings) == (0 if token else 1)
+    assert all("--token or SHELLEVAL_SOS_TOKEN" in line for line in warnings)
     found = subprocess.run(["pgrep", "-f", "sleep 7654321"], capture_output=True, check=False)
     assert found.stdout == b""
+
+
+SERVED = """
+import sys
+from pytest_shelleval.sandboxes.local.provider import LocalProvider
+from pytest_shelleval.sandboxes.server.command import serve
+serve(lambda image: LocalProvider(), port=int(sys.argv[1]), arrival=0.5)
+"""
+
+
+def test_the_server_waits_for_requests_for_a_limited_time() -> None:
+    root = Path(__file__).resolve().parents[2]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    with subprocess.Popen([sys.executable, "-c", SERVED, str(port)], env=environment) as process:
+        try:
+            for _ in range(400):
+                with contextlib.suppress(OSError):
+                    connection = socket.create_connection(("127.0.0.1", port), timeout=60)
+                    break
+                time.sleep(0.05)
+            with connection:
+                connection.sendall(REQUEST)
+                assert connection.recv(4096) == b""
+        finally:
+            process.terminate()
 
 
 def test_the_parser(capsys: pytest.CaptureFixture[str]) -> None:

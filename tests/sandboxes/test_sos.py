@@ -186,6 +186,7 @@ def test_stopped_already_counts_as_stopped(scripted: ScriptedSos) -> None:
     [
         ("start", (400, "Failed to pull image: no such image"), "--shelleval-sandbox-image"),
         ("create", (401, "who?"), "SHELLEVAL_SOS_TOKEN"),
+        ("create", (421, "start it with --allow-host=NAME"), "refuses: start it with --allow-host"),
         ("create", (404, ""), "no SoS server"),
         ("create", (200, "{}"), "no SoS server"),
     ],

@@ -31,7 +31,7 @@ import hmac
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 from starlette.applications import Starlette
@@ -41,6 +41,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pytest_shelleval import __version__
+from pytest_shelleval.sandboxes.server.hosts import AllowedHosts
 from pytest_shelleval.sandboxes.server.registry import Entry, ProviderFactory, Refused, Registry
 
 SERVER = "pytest-shelleval"
@@ -59,12 +60,15 @@ def create_app(
     max_sandboxes: int = 10,
     timeout: float = 600.0,
     token: str | None = None,
+    host: str = "127.0.0.1",
+    allow_hosts: Sequence[str] = (),
 ) -> Starlette:
     """The application over the sandboxes that *provider_factory* makes providers of.
 
-    *provider_factory* is called in a thread with an image's name, once for each image. At most
-    *max_sandboxes* are started at a time. *timeout*, in seconds, bounds a command and the time that a
-    sandbox is kept unused. With *token*, every request but ``/healthz`` must bear it.
+    *provider_factory* is called in a thread with an image's name; it may give one provider for
+    several. At most *max_sandboxes* are started at a time. *timeout*, in seconds, bounds a command and
+    the time that a sandbox is kept unused. With *token*, every request but ``/healthz`` must bear it.
+    Requests must name loopback, *host* or one of *allow_hosts* in their Host header.
     """
 
     @contextlib.asynccontextmanager
@@ -91,6 +95,7 @@ def create_app(
         route("/sandboxes/{id}/trajectory/formatted", _formatted, "GET"),
     ]
     app = Starlette(routes=routes, lifespan=lifespan)
+    app.add_middleware(AllowedHosts, host=host, others=allow_hosts)
     app.add_middleware(AccessLog)
     return app
 
@@ -176,6 +181,7 @@ async def _body(request: Request) -> dict[str, Any]:
             raise Refused(413, "Failed to buffer the request body: length limit exceeded")
     try:
         body = json.loads(bytes(data))
+        json.dumps(body, ensure_ascii=False).encode()  # no reply could hold a lone surrogate
     except (ValueError, RecursionError) as error:
         raise Refused(400, f"Failed to parse the request body as JSON: {error}") from None
     if not isinstance(body, dict):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ipaddress
 import logging
 import os
 import sys
@@ -12,6 +11,7 @@ from typing import Any
 
 from pytest_shelleval.core.errors import UserError
 from pytest_shelleval.sandboxes.base import Limits
+from pytest_shelleval.sandboxes.server.hosts import is_loopback
 from pytest_shelleval.sandboxes.server.registry import ProviderFactory
 
 TOKEN_VARIABLE = "SHELLEVAL_SOS_TOKEN"
@@ -19,6 +19,7 @@ TOKEN_VARIABLE = "SHELLEVAL_SOS_TOKEN"
 _UNITS = {"K": 10, "M": 20, "G": 30}
 _IMAGE = "deathbyknowledge/shellm-sandbox:latest"
 _GRACEFUL_SECONDS = 3
+_log = logging.getLogger(__name__)
 
 
 def serve(
@@ -29,13 +30,16 @@ def serve(
     max_sandboxes: int = 10,
     timeout: float = 600.0,
     token: str | None = None,
+    allow_hosts: Sequence[str] = (),
+    arrival: float = 30.0,
 ) -> None:
     """Serve until SIGINT or SIGTERM, then end every sandbox. *port* 0 takes any that is free.
 
-    Raises UserError for an address beyond this machine without a token, and when Starlette or
-    uvicorn is not installed.
+    A request must arrive whole within *arrival* seconds. For the others see
+    :func:`pytest_shelleval.sandboxes.server.app.create_app`. Raises UserError for an address beyond
+    this machine without a token, and when Starlette or uvicorn is not installed.
     """
-    if not token and not _is_loopback(host):
+    if not token and not is_loopback(host):
         raise UserError(
             f"To serve on {host}, which other machines reach, set a token: "
             f"export {TOKEN_VARIABLE}=$(openssl rand -hex 32)"
@@ -44,15 +48,28 @@ def serve(
         import uvicorn
 
         from pytest_shelleval.sandboxes.server.app import create_app
+        from pytest_shelleval.sandboxes.server.arrival import within
     except ImportError as error:
         raise UserError(
             f"{error.name} is not installed. Type: pip install 'pytest-shelleval[serve]'"
         ) from error
     app = create_app(
-        provider_factory, max_sandboxes=max_sandboxes, timeout=timeout, token=token or None
+        provider_factory,
+        max_sandboxes=max_sandboxes,
+        timeout=timeout,
+        token=token or None,
+        host=host,
+        allow_hosts=allow_hosts,
     )
+    if not token:
+        _log.warning(
+            "Every user of this machine can run commands as you through this server. "
+            "To prevent that, set --token or %s.",
+            TOKEN_VARIABLE,
+        )
     uvicorn.run(
         app,
+        http=within(arrival),
         host=host,
         port=port,
         log_config=None,
@@ -61,13 +78,6 @@ def serve(
         timeout_keep_alive=75,
         timeout_graceful_shutdown=_GRACEFUL_SECONDS,
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def add_serve_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -87,6 +97,14 @@ def add_serve_parser(subparsers: Any) -> argparse.ArgumentParser:
 def _fill(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    add(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a further name that clients may call this server by (default: loopback, --host); "
+        "may be repeated",
+    )
     add("--port", type=int, default=3000, help="port to listen on (default: %(default)s)")
     add(
         "--sandbox",
@@ -158,6 +176,7 @@ def run(arguments: argparse.Namespace) -> int:
         max_sandboxes=arguments.max_sandboxes,
         timeout=arguments.timeout,
         token=token,
+        allow_hosts=arguments.allow_host,
     )
     return 0
 
@@ -176,11 +195,15 @@ def _factory(arguments: argparse.Namespace, limits: Limits) -> ProviderFactory:
         raise UserError(
             f"{error.name} is not installed. Type: pip install 'pytest-shelleval[docker]'"
         ) from error
-    fixed: str | None = arguments.image
-    network: bool = arguments.network
-    return lambda image: DockerProvider(
-        limits, image=fixed or image or _IMAGE, pool_size=pool_size, network=network
-    )
+
+    def provider(image: str) -> DockerProvider:
+        image = image or _IMAGE
+        return DockerProvider(limits, image=image, pool_size=pool_size, network=arguments.network)
+
+    if arguments.image:
+        fixed = provider(arguments.image)
+        return lambda image: fixed
+    return provider
 
 
 def serve_command(argv: Sequence[str] | None = None) -> int:

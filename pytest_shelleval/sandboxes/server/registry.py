@@ -16,10 +16,11 @@ from pytest_shelleval.core.execution import setup_script
 from pytest_shelleval.core.sandbox import ExecResult, Sandbox, SandboxProvider
 
 ProviderFactory = Callable[[str], SandboxProvider]
-"""Makes the provider for an image; called once for each image that clients ask for."""
+"""Makes the provider for an image, or gives the one that serves it too."""
 Status = Literal["created", "started", "exited", "stopped"]
 
-_MOST_IMAGES = 16
+_MOST_IDLE_IMAGES = 16
+_MOST_UNSTARTED = 1000
 _STOP_PATIENCE = 5.0
 _T = TypeVar("_T")
 
@@ -42,7 +43,6 @@ class Entry:
     setup_commands: list[str]
     status: Status = "created"
     sandbox: Sandbox | None = None
-    has_permit: bool = False
     started: float = 0.0
     used: float = field(default_factory=time.monotonic)
     """When a request last ended; by the monotonic clock."""
@@ -72,7 +72,10 @@ class Registry:
         self.timeout = timeout
         self.entries: dict[str, Entry] = {}
         self._factory = factory
-        self._providers: dict[str, SandboxProvider] = {}
+        self._providers: dict[str, SandboxProvider] = {}  # the one that was used last comes last
+        self._choosing = asyncio.Lock()
+        self._holders: set[Entry] = set()
+        """Those with a permit."""
         self._permits = asyncio.Semaphore(max_sandboxes)
         # One for each sandbox, and some to stop those that hang.
         self._threads = ThreadPoolExecutor(max_sandboxes + 4, "sandbox")
@@ -81,10 +84,13 @@ class Registry:
     @property
     def held(self) -> int:
         """Permits in use."""
-        return sum(entry.has_permit for entry in self.entries.values())
+        return len(self._holders)
 
     def create(self, image: str, setup_commands: list[str]) -> Entry:
-        """A new sandbox, not started."""
+        """A new sandbox, not started. Raises Refused when too many are not."""
+        if sum(each.status == "created" for each in self.entries.values()) >= _MOST_UNSTARTED:
+            text = f"There are {_MOST_UNSTARTED} sandboxes that are not started: start or stop some"
+            raise Refused(503, text)
         entry = Entry(str(uuid.uuid4()), image, setup_commands)
         self.entries[entry.id] = entry
         return entry
@@ -121,11 +127,12 @@ class Registry:
             except asyncio.TimeoutError:
                 if await gone():
                     raise Refused(499, "The client has gone") from None
-        entry.has_permit = True
+        self._holders.add(entry)
 
     async def _start(self, entry: Entry) -> None:
         try:
-            entry.sandbox = sandbox = await self._call(self._acquire, entry.image)
+            provider = await self._provider(entry.image)
+            entry.sandbox = sandbox = await self._call(provider.acquire)
         except SandboxUnavailable as error:
             raise Refused(400, f"Failed to pull image: {error}") from error
         except SandboxError as error:
@@ -143,18 +150,23 @@ class Registry:
                 raise Refused(400, f"Setup commands failed: {done.output}")
         entry.status = "started"
 
-    def _acquire(self, image: str) -> Sandbox:
-        provider = self._providers.get(image)
-        if provider is None:
-            if len(self._providers) >= _MOST_IMAGES:
-                raise SandboxUnavailable("this server has as many images in use as it allows")
-            provider = self._providers.setdefault(image, self._factory(image))
-        try:
-            return provider.acquire()
-        except SandboxUnavailable:
-            # images that are not there shall not use up the places of those that are
-            self._providers.pop(image, None)
-            raise
+    async def _provider(self, image: str) -> SandboxProvider:
+        """The provider for *image*; those that nobody has used for longest are closed."""
+        idle: list[SandboxProvider] = []
+        async with self._choosing:
+            provider = self._providers.pop(image, None)
+            if provider is None:
+                provider = await self._call(self._factory, image)
+            self._providers[image] = provider
+            in_use = {entry.image for entry in self._holders}
+            unused = [name for name in self._providers if name not in in_use]
+            for name in unused[:-_MOST_IDLE_IMAGES]:
+                closing = self._providers.pop(name)
+                if closing not in self._providers.values():
+                    idle.append(closing)
+        for closing in idle:
+            await self._call(closing.close)
+        return provider
 
     async def run(
         self,
@@ -227,8 +239,8 @@ class Registry:
         entry.used = time.monotonic()
         if sandbox is not None and not self._closed:
             await self._call(sandbox.close)
-        if entry.has_permit:
-            entry.has_permit = False
+        if entry in self._holders:
+            self._holders.remove(entry)
             self._permits.release()
 
     async def reap(self) -> int:
@@ -253,7 +265,7 @@ class Registry:
         for entry in self.entries.values():
             entry.status = "stopped"
         closing = asyncio.get_running_loop()
-        for provider in list(self._providers.values()):
+        for provider in dict.fromkeys(self._providers.values()):
             await closing.run_in_executor(None, provider.close)
         self._threads.shutdown(wait=False, cancel_futures=True)
 

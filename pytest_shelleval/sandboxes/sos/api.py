@@ -144,6 +144,8 @@ class Api:
                 f"{url} wants another bearer token (HTTP {response.status_code}). Set it: "
                 "export SHELLEVAL_SOS_TOKEN=..."
             )
+        if response.status_code == 421:
+            raise SandboxUnavailable(f"{url} refuses: {' '.join(response.text.split())[:500]}")
         if response.status_code in (429, 502, 503):
             raise Unreachable(f"{url} can't serve now (HTTP {response.status_code})")
         return response
