@@ -65,7 +65,8 @@ def run(args: argparse.Namespace) -> int:
         found = conclude(tally, summary, wanted, {})
     finally:
         lock.release()
-    for line in (*found.lines(), f"report: {args.output}/report.html", *found.annotations):
+    report = [] if found.report is None else [f"report: {found.report}"]
+    for line in (*found.lines(), *report, *found.annotations):
         print(line)
     return 0 if found.met else 1
 

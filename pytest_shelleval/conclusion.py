@@ -53,6 +53,9 @@ class Conclusion:
     summary: Mapping[str, Any]
     gates: list[Gate] = field(default_factory=list)
     comparison: Comparison | None = None
+    report: Path | None = None
+    """The page that was written; None where none could be."""
+
     trouble: list[str] = field(default_factory=list)
     """What could not be written or compared, a line each; it fails a gated run."""
 
@@ -121,7 +124,7 @@ def _compare_and_report(found: Conclusion, settings: Wanted) -> None:
     run = load_run(settings.output_dir, found.tally)
     if settings.baseline is not None:
         found.comparison = compare_runs(load_run(settings.baseline), run)
-    write_loaded(run, found.comparison)
+    found.report = write_loaded(run, found.comparison)
 
 
 def _gates(found: Conclusion, settings: Wanted) -> Iterator[Gate]:

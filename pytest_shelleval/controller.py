@@ -308,8 +308,9 @@ class Controller:
         if conclusion is not None:
             for line in (*conclusion.lines(), *self.recorder.lines()):
                 terminalreporter.write_line(line)
-            folder = relative(self.run.settings.output_dir, self.config.invocation_params.dir)
-            terminalreporter.write_line(f"report: {folder}/report.html")
+            if conclusion.report is not None:
+                page = relative(conclusion.report, self.config.invocation_params.dir)
+                terminalreporter.write_line(f"report: {page}")
             for line in conclusion.annotations:
                 terminalreporter.write_line(line)
 

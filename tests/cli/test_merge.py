@@ -63,6 +63,17 @@ def test_the_gates(parts: list[str], tmp_path: Path, capsys: pytest.CaptureFixtu
     assert [each["shard"] for each in summary["shards"]] == ["1/2", "2/2"]
 
 
+def test_a_report_that_can_not_be_written_is_not_named(
+    parts: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "whole"
+    (output / "report.html").mkdir(parents=True)
+    assert main(["merge", *parts, "--output", str(output)]) == 1
+    said = capsys.readouterr().out
+    assert f"can't write {output}/report.html" in said
+    assert "report: " not in said
+
+
 def test_a_partial_shard_makes_a_partial_run(
     parts: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -166,6 +166,8 @@ def test_the_disk_fills_up_below_the_results(
     assert "No space left on device" in done.stdout.str() + done.stderr.str()
     assert "Traceback" not in done.stdout.str() + done.stderr.str()
     assert "INTERNALERROR" not in done.stdout.str() + done.stderr.str()
+    assert not (disturbed.output / "report.html").exists()
+    assert "report: " not in done.stdout.str()
     disturbed.check(set())
     small_disk(disturbed.output, "size=10m")
     disturbed.finish()
