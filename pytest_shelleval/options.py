@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_shelleval.core.errors import UserError
-from pytest_shelleval.core.redaction import hide, passwords_in
 from pytest_shelleval.option_table import OPTIONS, Option
 from pytest_shelleval.settings import Settings
 
@@ -67,8 +66,6 @@ def resolve(
     values["api_key"] = values["api_key"] or environment.get("OPENAI_API_KEY") or None
     values["sos_token"] = values["sos_token"] or environment.get("SHELLEVAL_SOS_TOKEN") or None
     values["sos_url"] = values["sos_url"] or (f"http://localhost:{values['sos_port']}",)
-    hide([values["api_key"], values["sos_token"]])
-    hide(passwords_in([values["base_url"], *values["sos_url"]]))
     values["output_dir"] = directory / values["output_dir"]
     commands_file = values["commands_file"]
     values["commands_file"] = (

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_shelleval import options
+from pytest_shelleval.core import redaction
 from pytest_shelleval.core.errors import UserError
 from pytest_shelleval.fixtures import (
     shelleval_command,
@@ -169,6 +170,33 @@ def pytest_runtest_makereport(
         if isinstance(item, TaskItem):
             complete_report(item, call, report)
     return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Let no traceback show a secret, also of tests that are not of a dataset."""
+    _hide_secrets(report)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    """Let no traceback show a secret."""
+    _hide_secrets(report)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_internalerror(excrepr: object) -> None:
+    """Let no traceback show a secret."""
+    from pytest_shelleval.shown import rewritten
+
+    rewritten(excrepr, redaction.redacted)
+
+
+def _hide_secrets(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if redaction.is_needed():
+        from pytest_shelleval.shown import rewrite_report
+
+        rewrite_report(report, redaction.redacted)
 
 
 def pytest_report_teststatus(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_shelleval.core.redaction import redacted
+from pytest_shelleval.core.redaction import Secret, hide, passwords_in, redacted
 from pytest_shelleval.option_table import OPTIONS
 
 if TYPE_CHECKING:
@@ -75,6 +75,19 @@ class Settings:
     log_level: str
     given: frozenset[str]
     """Names of the options that were set by flag, environment or ini, not left to default."""
+
+    def __post_init__(self) -> None:
+        """Keep what is secret out of every text, wherever the settings are from."""
+        for option in OPTIONS:
+            value = getattr(self, option.field)
+            if option.secret and value is not None:
+                object.__setattr__(self, option.field, Secret(value))
+                hide([value])
+        hide(passwords_in([self.base_url, *self.sos_url]))
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in self.public().items())
+        return f"Settings({shown})"
 
     @property
     def params(self) -> dict[str, Any]:

@@ -18,6 +18,20 @@ _secrets: dict[str, None] = {}
 _pattern: re.Pattern[str] | None = None
 
 
+class Secret(str):
+    """A key or token: a string but for its repr, which is what tracebacks show of it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(HIDDEN)
+
+
+def is_needed() -> bool:
+    """Whether anything is secret."""
+    return _pattern is not None
+
+
 def hide(values: Iterable[str | None]) -> None:
     """Take *values* for secrets from now on, in this process; those under 8 characters are left."""
     global _pattern

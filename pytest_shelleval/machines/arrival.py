@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_shelleval.core.errors import SandboxUnavailable, UserError
 from pytest_shelleval.core.files import locked, replace_file
-from pytest_shelleval.core.redaction import hide, passwords_in, redacted
+from pytest_shelleval.core.redaction import redacted
 from pytest_shelleval.machines.folder import SharedFolder
 from pytest_shelleval.settings import Settings
 
@@ -138,6 +138,4 @@ def unpacked(values: Mapping[str, Any]) -> Settings:
             elif kind == "several":
                 value = frozenset(value) if name == "given" else tuple(value)
         found[name] = value
-    settings = Settings(**found)
-    hide([settings.sos_token, *passwords_in(settings.sos_url)])
-    return settings
+    return Settings(**found)

@@ -167,6 +167,49 @@ def test_a_key_is_nowhere(
     assert [name for name, text in texts.items() if PASSWORD in text] == []
 
 
+SHOWING = """
+def test_own(shelleval_settings):
+    key, token = shelleval_settings.api_key, shelleval_settings.sos_token
+    headers = {"Authorization": f"Bearer {key}"}
+    print(headers, token)
+    try:
+        raise ValueError(f"refused: {token}")
+    finally:
+        assert key == "other"
+"""
+
+
+def test_a_key_is_in_no_traceback(
+    evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch, mode: tuple[str, ...]
+) -> None:
+    key, token = (name + "0123456789" * 6 for name in ("sk-", "token-"))
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    monkeypatch.setenv("SHELLEVAL_SOS_TOKEN", token)
+    (evaluation.folder / "test_own.py").write_text(SHOWING)
+    run = (*mode, "-l", "test_own.py")
+    for done in (
+        evaluation.run(*run, dataset=None),
+        evaluation.run("--shelleval-model=noop", *run),
+    ):
+        text = done.stdout.str() + done.stderr.str()
+        assert "refused: ***" in text
+        assert "'Authorization': 'Bearer ***'" in text
+        assert "01234567" not in text
+    assert evaluation.statuses()
+
+
+def test_a_key_is_in_no_internal_error(
+    evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    (evaluation.folder / "conftest.py").write_text(
+        f"def pytest_runtestloop(session):\n    raise RuntimeError(KEY)\nKEY = {KEY!r}\n"
+    )
+    done = evaluation.run("--shelleval-model=noop", "-n", "0", "--fulltrace")
+    done.stdout.fnmatch_lines(["INTERNALERROR> *RuntimeError: [*][*][*]"])
+    assert KEY not in done.stdout.str() + done.stderr.str()
+
+
 ELSEWHERE = """
 import pytest
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +154,19 @@ def test_the_key_is_read_from_its_own_variable_and_is_nowhere_public() -> None:
     settings = settle({"shelleval_api_key": "sk-secret"})
     assert settings.api_key == "sk-secret"
     assert "sk-secret" not in str(settings.public())
+    assert settings.api_key.strip() == f"{settings.api_key}" == "sk-secret"
+
+
+def test_the_repr_of_settings_shows_no_secret() -> None:
+    url = "http://me:pass-word@host"
+    options = {"api_key": "sk-secret", "sos_token": "tok", "base_url": url, "sos_url": [url]}
+    settings = settle({f"shelleval_{name}": value for name, value in options.items()})
+    other = replace(settings, sos_token="word", samples=3)
+    for each in (settings, other, settings.wish, other.wish):
+        text = f"{each!r} {each}"
+        assert not [word for word in ("sk-secret", "tok'", "word'") if word in text]
+    assert "samples=3" in repr(other)
+    assert repr(settings).count("http://me:***@host") == 2
 
 
 def test_the_base_url_falls_back_to_the_clients_variable() -> None:
