@@ -11,6 +11,7 @@ from typing import Any
 
 from pytest_shelleval import __version__, cli_extract, cli_merge, cli_validate
 from pytest_shelleval.core.errors import SandboxUnavailable, UserError
+from pytest_shelleval.report.words import inert
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status: int = parsed.run(parsed)
     except (UserError, SandboxUnavailable) as error:
-        print(f"shelleval: {error}", file=sys.stderr)
+        print(inert(f"shelleval: {error}"), file=sys.stderr)
         return 2
     return status
 
@@ -79,9 +80,9 @@ def _compare(parsed: argparse.Namespace) -> int:
 
     comparison = compare(parsed.a, parsed.b)
     if parsed.json:
-        print(json.dumps(comparison.to_json(), indent=2))
+        print(inert(json.dumps(comparison.to_json(), indent=2)))
     else:
-        print("\n".join(comparison.lines()))
+        print(inert("\n".join(comparison.lines())))
     return 0
 
 

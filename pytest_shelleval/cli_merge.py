@@ -53,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
     from pytest_shelleval.core.lock import FolderLock
     from pytest_shelleval.report.merge import merge
     from pytest_shelleval.report.run import results_file
+    from pytest_shelleval.report.words import inert
 
     if args.baseline is not None:
         results_file(args.baseline)
@@ -65,8 +66,11 @@ def run(args: argparse.Namespace) -> int:
         found = conclude(tally, summary, wanted, {})
     finally:
         lock.release()
-    report = [] if found.report is None else [f"report: {found.report}"]
-    for line in (*found.lines(), *report, *found.annotations):
+    for line in found.lines():
+        print(inert(line))
+    if found.report is not None:
+        print(f"report: {found.report}")
+    for line in found.annotations:
         print(line)
     return 0 if found.met else 1
 

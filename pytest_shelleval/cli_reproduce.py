@@ -13,7 +13,7 @@ from pytest_shelleval.core.errors import SandboxError, SandboxUnavailable
 from pytest_shelleval.core.execution import Execution, ExecutionPolicy, SetupFailed
 from pytest_shelleval.explain import block, output_lines
 from pytest_shelleval.report.recorded import Recorded, find_recorded
-from pytest_shelleval.report.words import visible
+from pytest_shelleval.report.words import inert, visible
 
 if TYPE_CHECKING:
     from pytest_shelleval.core.sandbox import ExecResult
@@ -117,7 +117,7 @@ def _head(found: Recorded, sandbox: Mapping[str, Any], task: Task) -> Iterator[s
 
 def _say(lines: Any) -> None:
     for line in lines:
-        print(line, flush=True)
+        print(inert(line), flush=True)
 
 
 # -- what was recorded --------------------------------------------------------------------------
@@ -202,7 +202,7 @@ def _look_round(trial: Trial, *, session: bool) -> None:
         print("(The command's shell has ended: every line runs in a fresh one.)")
     for text in _texts():
         done = shell.run(text)
-        shown = visible(done.output)
+        shown = inert(visible(done.output))
         print(shown, end="" if shown.endswith("\n") or not shown else "\n")
         if done.timed_out:
             print("(timed out)")

@@ -167,14 +167,15 @@ def _provider(settings: Settings, jobs: int) -> SandboxProvider:
 
 def _write(report: Report, target: str | None) -> None:
     from pytest_shelleval.core.files import replace_file
+    from pytest_shelleval.report.words import inert
     from pytest_shelleval.validation.text import lines
 
     text = json.dumps(report.to_json(), indent=2) + "\n"
     if target == "-":
-        sys.stdout.write(text)
+        sys.stdout.write(inert(text))
         return
     for line in lines(report):
-        print(line)
+        print(inert(line))
     if target is not None:
         replace_file(Path(target), text)
 

@@ -153,6 +153,7 @@ def _gates(found: Conclusion, settings: Wanted) -> Iterator[Gate]:
 def _tell_github(found: Conclusion, sources: Mapping[str, str]) -> None:
     """Annotations and job summary, where this runs in GitHub Actions."""
     from pytest_shelleval.report import github
+    from pytest_shelleval.report.words import in_github_actions
 
     target = os.environ.get("GITHUB_STEP_SUMMARY")
     if target:
@@ -164,7 +165,7 @@ def _tell_github(found: Conclusion, sources: Mapping[str, str]) -> None:
                 file.write(text)
         except OSError as error:
             found.trouble.append(f"can't write GITHUB_STEP_SUMMARY: {error.strerror}")
-    if os.environ.get("GITHUB_ACTIONS") == "true":
+    if in_github_actions():
         found.annotations = [*github.gate_annotations(found.gates)]
         if found.comparison is not None:
             found.annotations += github.regression_annotations(found.comparison, sources)

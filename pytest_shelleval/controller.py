@@ -13,7 +13,9 @@ import pytest
 from pytest_shelleval.core.errors import InferenceAborted, SandboxUnavailable, UserError
 from pytest_shelleval.phase1 import Phase1
 from pytest_shelleval.provenance import git_commit, versions
+from pytest_shelleval.report.words import inert
 from pytest_shelleval.run import Run, Subject
+from pytest_shelleval.shown import rewrite_report, rewritten, usage_error
 from pytest_shelleval.terminal import forecast_lines, inference_lines, relative
 from pytest_shelleval.validating import validate
 
@@ -64,7 +66,7 @@ class Controller:
                 self._check_sandbox()
                 self._make_state_directory()
         except (UserError, SandboxUnavailable) as error:
-            raise pytest.UsageError(str(error)) from error
+            raise usage_error(error) from error
 
     def pytest_report_header(self) -> list[str]:
         """What is evaluated, with what, where."""
@@ -72,7 +74,7 @@ class Controller:
         from pytest_shelleval.report.text import header
 
         run, option = self.run, self.config.option
-        return header(
+        lines = header(
             rows=sum(map(len, run.tasks)),
             names=", ".join(source.name for source in run.sources),
             sha256=run.sha256,
@@ -82,6 +84,7 @@ class Controller:
             shard=run.settings.shard,
             workers=len(parsed(getattr(option, "tx", None) or ())) or None,
         )
+        return list(map(inert, lines))
 
     @property
     def _needs_sandbox(self) -> bool:
@@ -178,7 +181,7 @@ class Controller:
                 self.recorder.begin(selected)
         except (UserError, InferenceAborted, SandboxUnavailable) as error:
             _log.error("the run ends: %s", error)
-            raise pytest.UsageError(str(error)) from error
+            raise usage_error(error) from error
 
     def _look_ahead(self, nodeids: Iterable[str]) -> None:
         """Reckon what inference for these items would take."""
@@ -187,7 +190,7 @@ class Controller:
         try:
             self._forecast = list(forecast_lines(self.phase1.forecast(wanted)))
         except UserError as error:
-            raise pytest.UsageError(str(error)) from error
+            raise usage_error(error) from error
 
     # -- phase 2 ----------------------------------------------------------------------------------
 
@@ -217,6 +220,7 @@ class Controller:
         """Write down the result that a report brings, and what became of a lost worker's item."""
         from pytest_shelleval.worker import share_words, take_log, take_result
 
+        rewrite_report(report, inert)
         if report.nodeid not in self.run.subjects:
             return
         if hasattr(report, "worker_id"):
@@ -231,6 +235,16 @@ class Controller:
             record = self._crashed(self.run.subjects[report.nodeid], str(report.longrepr))
         if record is not None:
             self.recorder.add(report.nodeid, record)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Let no text of a dataset's rows be a workflow command."""
+        rewrite_report(report, inert)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_internalerror(self, excrepr: object) -> None:
+        """Let no text that a traceback quotes be a workflow command."""
+        rewritten(excrepr, inert)
 
     def _crashed(self, subject: Subject, reason: str) -> dict[str, Any]:
         from pytest_shelleval.core.results import Result, empty_command
@@ -298,21 +312,20 @@ class Controller:
         conclusion, asked = self.conclusion, self.phase1.summary
         if conclusion is None and asked is None and not self._forecast:
             return
+        lines = list(self._forecast)
+        if asked is not None:
+            lines += inference_lines(asked, self.run.settings)
+        if conclusion is not None:
+            lines += [*conclusion.lines(), *self.recorder.lines()]
+            if conclusion.report is not None:
+                here = self.config.invocation_params.dir
+                lines.append(f"report: {relative(conclusion.report, here)}")
         terminalreporter.ensure_newline()
         terminalreporter.section("shelleval")
-        for line in self._forecast:
-            terminalreporter.write_line(line)
-        if asked is not None:
-            for line in inference_lines(asked, self.run.settings):
-                terminalreporter.write_line(line)
-        if conclusion is not None:
-            for line in (*conclusion.lines(), *self.recorder.lines()):
-                terminalreporter.write_line(line)
-            if conclusion.report is not None:
-                page = relative(conclusion.report, self.config.invocation_params.dir)
-                terminalreporter.write_line(f"report: {page}")
-            for line in conclusion.annotations:
-                terminalreporter.write_line(line)
+        for line in lines:
+            terminalreporter.write_line(inert(line))
+        for command in () if conclusion is None else conclusion.annotations:
+            terminalreporter.write_line(command)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_json_modifyreport(self, json_report: dict[str, Any]) -> None:

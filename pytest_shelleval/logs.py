@@ -20,6 +20,7 @@ from pytest_shelleval.core.errors import UserError
 from pytest_shelleval.core.files import open_own
 from pytest_shelleval.core.redaction import redacted
 from pytest_shelleval.provenance import versions
+from pytest_shelleval.report.words import inert
 
 if TYPE_CHECKING:
     import pytest
@@ -48,6 +49,17 @@ class _Lines(logging.Formatter):
         milliseconds = int(record.msecs)
         head = f"{stamp}.{milliseconds:03d}Z {record.levelname} {self._process} {module}: "
         return f"{head}{text}\n"
+
+
+class _Printed(logging.Formatter):
+    """As *formatter* has it, without secrets and workflow commands: for lines that pytest prints."""
+
+    def __init__(self, formatter: logging.Formatter) -> None:
+        super().__init__()
+        self._formatter = formatter
+
+    def format(self, record: logging.LogRecord) -> str:
+        return inert(redacted(self._formatter.format(record)))
 
 
 class FileHandler(logging.Handler):
@@ -140,9 +152,12 @@ def _install(config: pytest.Config, handler: logging.Handler, level: str, proces
     before = _ROOT.level
     _ROOT.addHandler(handler)
     _ROOT.setLevel(level.upper())
+    plugin = config.pluginmanager.getplugin("logging-plugin")
+    live = getattr(plugin, "log_cli_handler", None)
+    if isinstance(live, logging.Handler) and live.formatter is not None:
+        live.setFormatter(_Printed(live.formatter))
     if not any(config.getoption(name, None) for name in _PYTEST_OPTIONS):
         # pytest would keep these lines for every item, and show them with each failure
-        plugin = config.pluginmanager.getplugin("logging-plugin")
         for name in ("report_handler", "caplog_handler"):
             kept = getattr(plugin, name, None)
             if isinstance(kept, logging.Handler):

@@ -62,7 +62,9 @@ def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) 
         if "PYTEST_XDIST_WORKER" not in os.environ:
             run.copy_slow_datasets()
     except UserError as error:
-        raise pytest.UsageError(str(error)) from error
+        from pytest_shelleval.shown import usage_error
+
+        raise usage_error(error) from error
     named = {os.path.abspath(arg.partition("::")[0]) for arg in flags["file_or_dir"] or ()}
     args += [str(source.path) for source in run.sources if str(source.path) not in named]
 

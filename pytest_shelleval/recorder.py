@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import pytest
-
 from pytest_shelleval.core.errors import UserError
 from pytest_shelleval.core.files import read_json_lines
 from pytest_shelleval.core.ledger import EARLIER, FINISHED, Ledger
@@ -15,6 +13,7 @@ from pytest_shelleval.core.summary import Key, Tally
 from pytest_shelleval.known import Known
 from pytest_shelleval.report.reasons import reason_of
 from pytest_shelleval.run import Run, Subject
+from pytest_shelleval.shown import usage_error
 
 
 class Recorder:
@@ -115,7 +114,7 @@ class Recorder:
             self._ledger.write(record)
         except UserError as error:
             self.lost = self.lost or str(error)
-            raise pytest.UsageError(str(error)) from error
+            raise usage_error(error) from error
         self._count(record)
 
     def _count(self, record: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What pytest prints of other people's texts: its reports."""
+"""What pytest prints of other people's texts: its reports, and the error that ends a run."""
 
 from __future__ import annotations
 
@@ -6,6 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
+from pytest_shelleval.report.words import inert
+
+
+def usage_error(error: object) -> pytest.UsageError:
+    """What to raise so that pytest prints *error* and ends."""
+    return pytest.UsageError(inert(str(error)))
 
 
 def rewrite_report(

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_shelleval.report.words import count, visible
+from pytest_shelleval.report.words import count, inert, visible
 
 if TYPE_CHECKING:
     import pytest
@@ -49,7 +49,7 @@ class Bar:
                 bar = "#" * filled + "." * (_BAR - filled)
                 reporter.rewrite(f"{self._label} [{bar}] {text}"[:78], erase=True)
         elif self._is_due(done, total):
-            reporter.write_line(f"{self._label}: {text}")
+            reporter.write_line(inert(f"{self._label}: {text}"))
 
     def _is_due(self, done: int, total: int) -> bool:
         """Whether a log gets a line: at each tenth, at most one a second, and at the end."""
@@ -92,7 +92,7 @@ class Progress:
         if reporter is not None and reporter.isatty:
             reporter.rewrite(f"shelleval inference: {text}"[:78], erase=True)
         elif reporter is not None:
-            reporter.write_line(f"shelleval inference: {text}")
+            reporter.write_line(inert(f"shelleval inference: {text}"))
 
     def _text(self) -> str:
         failed = f", {self._failed} without a command" if self._failed else ""

@@ -27,6 +27,7 @@ def validate(config: pytest.Config, run: Run, wanted: Sequence[Subject]) -> None
     Raises UserError that names every faulty row, and SandboxUnavailable where there is no sandbox.
     """
     from pytest_shelleval.known import has_own
+    from pytest_shelleval.report.words import inert
     from pytest_shelleval.terminal import Bar
     from pytest_shelleval.validation.validate import Validation
 
@@ -57,7 +58,7 @@ def validate(config: pytest.Config, run: Run, wanted: Sequence[Subject]) -> None
         raise UserError("\n".join(_refusal(report)))
     if reporter is not None:
         for line in _good_news(report):
-            reporter.write_line(line)
+            reporter.write_line(inert(line))
 
 
 def _provider(config: pytest.Config, run: Run, jobs: int) -> SandboxProvider:

@@ -22,6 +22,7 @@ from pytest_shelleval.machines.specs import (
     tolerant,
     watched,
 )
+from pytest_shelleval.report.words import inert
 from pytest_shelleval.run import send_run
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ class XdistHooks:
         self._stillborn[machine] += 1
         if self._stillborn[machine] >= _MOST_STILLBORN:
             last = error.strip().rpartition("\n")[2]
-            pytest.exit(f"workers can't start at {machine}: {last}", returncode=1)
+            pytest.exit(inert(f"workers can't start at {machine}: {last}"), returncode=1)
 
     def _here(self) -> XSpec | None:
         """This machine, if sandboxes can be had here."""
@@ -192,7 +193,7 @@ class XdistHooks:
         reporter = self._controller.config.pluginmanager.getplugin("terminalreporter")
         if reporter is not None:
             reporter.ensure_newline()
-            reporter.write_line(line)
+            reporter.write_line(inert(line))
 
 
 def _mark(report: pytest.TestReport, fate: str) -> None:

@@ -17,6 +17,7 @@ import pytest
 from pytest_shelleval import __version__
 from pytest_shelleval.core.errors import UserError
 from pytest_shelleval.machines.specs import machine_of
+from pytest_shelleval.shown import usage_error
 
 if TYPE_CHECKING:
     from execnet import Channel, XSpec
@@ -71,7 +72,7 @@ class Provision:
         answer = channel.receive()
         channel.waitclose()
         if "error" in answer:
-            raise pytest.UsageError(f"{machine_of(spec)}: {answer['error']}")
+            raise usage_error(f"{machine_of(spec)}: {answer['error']}")
         self._run.sandbox_kind = answer["kind"]
         wire.setcallback(lambda name: self._send(wire, name))
 

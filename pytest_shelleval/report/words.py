@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import textwrap
 from collections.abc import Iterator
@@ -28,6 +29,30 @@ def visible(text: str) -> str:
         return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
     return _HIDDEN.sub(written_out, text)
+
+
+# GitHub's runner takes a line for a workflow command that begins with :: after any white space, or has
+# ##[ anywhere; it begins a line at each \r, too
+_WORKFLOW_COMMAND = re.compile(r"(?:^|(?<=[\r\n]))([^\S\r\n]*):(?=:)|##(?=\[)")
+
+
+def in_github_actions() -> bool:
+    """Whether what is printed goes to GitHub's runner, which obeys some lines."""
+    return os.environ.get("GITHUB_ACTIONS") == "true"
+
+
+def inert(text: str) -> str:
+    """*text*, whole lines, fit to print: in GitHub Actions no line of it is a workflow command.
+
+    One character of what would be one is written out, as ``\\u003a``, which JSON reads back.
+    """
+    if not in_github_actions():
+        return text
+
+    def written_out(match: re.Match[str]) -> str:
+        return "#\\u0023" if match[1] is None else match[1] + "\\u003a"
+
+    return _WORKFLOW_COMMAND.sub(written_out, text)
 
 
 def cut(text: str, width: int = WIDTH) -> str:
