@@ -69,8 +69,7 @@ def run_batch(
     _check_budget([job for job in jobs if _id(job) not in state.ids()], terms)
     begun = time.monotonic()
     for model in models.values():
-        client = openai.OpenAI(api_key=model.api_key, base_url=model.base_url, max_retries=4)
-        with client:
+        with _client(model) as client:
             run.adopt(client, model)
             mine = [job for job in jobs if job.model is model and _id(job) not in state.ids()]
             try:
@@ -264,6 +263,15 @@ class _Run:
                 self.summary.cost = (self.summary.cost or 0.0) + bought
             if on_record is not None:
                 on_record(command)
+
+
+def _client(model: ChatModel) -> openai.OpenAI:
+    return openai.OpenAI(
+        api_key=model.api_key,
+        base_url=model.base_url,
+        max_retries=4,
+        http_client=openai.DefaultHttpxClient(params=model.query),
+    )
 
 
 def _check_budget(jobs: Sequence[Job], terms: Terms) -> None:

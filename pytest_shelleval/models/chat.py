@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 import openai
 
@@ -41,13 +41,18 @@ _LONGEST_BACKOFF = 60.0
 _REQUESTS_PER_LANE = 4
 _RETRIES_BEFORE_FIRST_ANSWER = 2
 _RETRIED = frozenset({408, 409, 429})
+_PROXIES = frozenset({"all_proxy", "http_proxy", "https_proxy"})
 _TOO_MANY = frozenset({429, 503, 529})
 _log = logging.getLogger(__name__)
 _FATAL = {
     401: "check the API key (OPENAI_API_KEY or --shelleval-api-key)",
+    402: "the server wants to be paid first: add credit there, or lower --shelleval-max-tokens",
     403: "check what the API key may do, and the model's name (--shelleval-model)",
     404: "check the model's name (--shelleval-model) and the base URL (--shelleval-base-url), "
     "which for most servers ends in /v1",
+    405: "check the base URL (--shelleval-base-url), which for most servers ends in /v1",
+    410: "the server no longer has this: check the model's name (--shelleval-model) and the base URL "
+    "(--shelleval-base-url)",
 }
 
 
@@ -74,7 +79,8 @@ class ChatModel:
     *tpm* bound requests and tokens per minute. When the server asks to wait longer than *max_wait*
     seconds, the phase is paused.
 
-    Raises UserError for a base URL that is none, and for the public endpoint without a key.
+    Raises UserError for a base URL that is none, for the public endpoint without a key, and for a
+    proxy in the environment that can't be used.
     """
 
     def __init__(
@@ -91,7 +97,8 @@ class ChatModel:
         max_wait: float = 300.0,
     ) -> None:
         self.name = name
-        self.base_url, self.api_key = _address(base_url, api_key)
+        self.base_url, self.query, self.api_key = _address(base_url, api_key)
+        _check_proxies()
         hide([self.api_key if self.api_key != _NO_KEY else None, *passwords_in([self.base_url])])
         self.warnings: list[str] = []
         """What the user should know of the run, a line each."""
@@ -113,7 +120,7 @@ class ChatModel:
         """Ask, and ask again where that may help.
 
         Raises GenerationError (as ServerFault where other requests will fare no better), and
-        InferenceAborted for status 401, 403 and 404; a 403 after the server has served other
+        InferenceAborted for status 401 to 405 and 410; a 403 after the server has served other
         requests is this one's own (moderation does that). InferencePaused when the server asks to
         come back much later.
         """
@@ -190,7 +197,7 @@ class ChatModel:
                 base_url=self.base_url,
                 max_retries=0,
                 timeout=openai.Timeout(self._timeout, connect=min(self._timeout, _CONNECT_TIMEOUT)),
-                http_client=openai.DefaultAsyncHttpxClient(verify=self._tls),
+                http_client=openai.DefaultAsyncHttpxClient(verify=self._tls, params=self.query),
             )
             lane = _Lane(client)
             self._lanes.append(lane)
@@ -277,9 +284,9 @@ def name_of(request: Request) -> str:
     return f"{request.task.task_id} sample {request.sample}"
 
 
-def _address(base_url: str | None, api_key: str | None) -> tuple[str, str]:
-    """The base URL and the key to use."""
-    url = (base_url or os.environ.get("OPENAI_BASE_URL") or _PUBLIC).strip().rstrip("/")
+def _address(base_url: str | None, api_key: str | None) -> tuple[str, str, str]:
+    """The base URL without its query, the query, and the key to use."""
+    url = (base_url or os.environ.get("OPENAI_BASE_URL") or _PUBLIC).strip()
     key = (api_key or os.environ.get("OPENAI_API_KEY") or "").strip()
     try:
         parts = urlsplit(url)
@@ -295,7 +302,20 @@ def _address(base_url: str | None, api_key: str | None) -> tuple[str, str]:
         )
     if not key.isascii() or not key.isprintable():
         raise UserError("the API key (OPENAI_API_KEY) holds characters that no key has")
-    return url, key or _NO_KEY
+    bare = urlunsplit(parts._replace(path=parts.path.rstrip("/"), query="", fragment=""))
+    return bare, parts.query, key or _NO_KEY
+
+
+def _check_proxies() -> None:
+    """See that the HTTP library takes the environment's proxies. Raises UserError."""
+    try:
+        _HTTP.Client(verify=False).close()
+    except (ImportError, ValueError, _HTTP.InvalidURL) as error:
+        names = [name for name in os.environ if name.lower() in _PROXIES and os.environ[name]]
+        raise UserError(
+            f"the environment names a proxy that can't be used ({', '.join(sorted(names))}): {error}; "
+            "or change or unset the variable"
+        ) from error
 
 
 def _never_connected(error: BaseException) -> bool:

@@ -27,6 +27,8 @@ class BatchServer:
         """Status by the beginning of ``METHOD path``."""
         self.drop_after_create = False
         self.log: list[str] = []
+        self.paths: list[str] = []
+        """As they were asked for, with the query."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
         threading.Thread(
@@ -100,14 +102,19 @@ class BatchServer:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
-                status, said = server.handle("POST", self.path, body)
-                if server.drop_after_create and self.path == "/v1/batches":
+                path = self._path()
+                status, said = server.handle("POST", path, body)
+                if server.drop_after_create and path == "/v1/batches":
                     self.close_connection = True
                     return
                 self._send(status, said)
 
             def do_GET(self) -> None:
-                self._send(*server.handle("GET", self.path.partition("?")[0], b""))
+                self._send(*server.handle("GET", self._path(), b""))
+
+            def _path(self) -> str:
+                server.paths.append(self.path)
+                return self.path.partition("?")[0]
 
             def _send(self, status: int, said: Any) -> None:
                 data = said if isinstance(said, bytes) else json.dumps(said).encode()

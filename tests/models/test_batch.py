@@ -118,6 +118,16 @@ def test_a_batch_of_which_nobody_knows_is_not_submitted_again(
     assert not batches.batches
 
 
+def test_the_query_of_a_base_url_ends_every_request(
+    batches: BatchServer, store: CommandStore
+) -> None:
+    model = ChatModel("m", base_url=f"{batches.url}?api-version=1")
+    run(plan(store, tasks(1), model), store)
+    assert len(lines(store)) == 1
+    assert len(batches.paths) >= 4
+    assert {path.partition("?")[2] for path in batches.paths} == {"api-version=1"}
+
+
 @pytest.mark.parametrize("place", ["POST /v1/files", "POST /v1/batches"])
 def test_a_server_without_batches_is_asked_directly(
     batches: BatchServer, store: CommandStore, place: str

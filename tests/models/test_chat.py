@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -125,7 +126,15 @@ def test_a_wait_that_is_too_long_is_not_waited(server: ChatServer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "mended_by"), [(401, "OPENAI_API_KEY"), (403, "API key"), (404, "shelleval-model")]
+    ("status", "mended_by"),
+    [
+        (401, "OPENAI_API_KEY"),
+        (402, "add credit"),
+        (403, "API key"),
+        (404, "shelleval-model"),
+        (405, "shelleval-base-url"),
+        (410, "shelleval-model"),
+    ],
 )
 def test_what_meets_every_request_ends_the_phase(
     server: ChatServer, status: int, mended_by: str
@@ -240,6 +249,28 @@ def test_a_server_of_ones_own_needs_none(
 def test_a_base_url_that_is_none(url: str) -> None:
     with pytest.raises(UserError, match="base URL"):
         build_model("m", base_url=url)
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_the_query_of_a_base_url_ends_every_request(server: ChatServer, slash: str) -> None:
+    query = "api-version=2024-10-21&a=b%2Bc&a=2"
+    ask(f"{server.url}/deployments/d{slash}?{query}")
+    (request,) = server.requests
+    assert request["path"] == f"/v1/deployments/d/chat/completions?{query}"
+
+
+@pytest.mark.parametrize(
+    ("proxy", "said"),
+    [("socks5://127.0.0.1:1", "httpx\\[socks\\]"), ("http://127.0.0.1:x", "Invalid port")],
+)
+def test_a_proxy_that_cannot_be_used_is_told_before_anything_is_sent(
+    monkeypatch: pytest.MonkeyPatch, proxy: str, said: str
+) -> None:
+    if proxy.startswith("socks") and find_spec("socksio"):
+        pytest.skip("SOCKS works here")
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    with pytest.raises(UserError, match=rf"proxy that can't be used \(ALL_PROXY\): .*{said}"):
+        build_model("m", base_url="http://localhost/v1")
 
 
 def test_a_key_that_is_none() -> None:
