@@ -47,7 +47,7 @@ def run_batch(
     on_wait: Callable[[str], None] = lambda _: None,
     poll: float = 5.0,
 ) -> InferencePlan:
-    """Submit *plan*'s jobs for chat models in batches, wait, and keep the replies; blocks.
+    """Submit *plan*'s jobs for all chat models in batches, wait, and keep the replies; blocks.
 
     What is under way is written to :func:`state_file` before and after each step, with the records
     to be, so that a process that was stopped goes on where it was: nothing is submitted twice, and
@@ -79,6 +79,8 @@ def run_batch(
                     f"{model.name}: {model.base_url} has no Batch API ({error}); asked directly"
                 )
                 left += mine
+    for model in models.values():  # only now, so that no batch waits for another
+        with _client(model) as client:
             run.collect(client, model)
     summary.seconds += time.monotonic() - begun
     return replace(plan, jobs=left)

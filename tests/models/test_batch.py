@@ -63,6 +63,19 @@ def test_a_batch_becomes_records(batches: BatchServer, store: CommandStore) -> N
     assert not plan(store, tasks(5), chat(batches)).jobs
 
 
+def test_the_batches_of_all_models_are_submitted_before_the_first_is_waited_for(
+    batches: BatchServer, store: CommandStore
+) -> None:
+    models = [ChatModel(name, base_url=batches.url) for name in ("a", "b", "c")]
+    with pytest.raises(Stopped):
+        run(plan(store, tasks(2), *models), store, on_wait=stop)
+    assert batches.log.count("POST /v1/batches") == 3
+    run(plan(store, tasks(2), *models), store)
+    assert len(batches.batches) == 3
+    assert sorted(line["model"] for line in lines(store)) == ["a", "a", "b", "b", "c", "c"]
+    assert not state_file(store).exists()
+
+
 def test_a_run_that_was_stopped_goes_on_and_submits_nothing_twice(
     batches: BatchServer, store: CommandStore
 ) -> None:
