@@ -193,7 +193,7 @@ OPTIONS: tuple[Option, ...] = (
         "",
         "stop inference before it costs more US dollars",
         positive,
-        more="; needs both prices",
+        more="; earlier calls into the same commands.jsonl count; needs both prices and max-tokens",
     ),
     Option(
         "inference",

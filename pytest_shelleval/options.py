@@ -85,7 +85,12 @@ def _check_together(values: Mapping[str, Any]) -> None:
             "--shelleval-price-input and --shelleval-price-output go together, and "
             "--shelleval-max-cost needs them: give both, per million tokens"
         )
-    taken = {"model", "messages", "stream", "n"} & (values["extra_body"] or {}).keys()
+    extra_body = values["extra_body"] or {}
+    if values["max_cost"] is not None:
+        from pytest_shelleval.models.money import check_limited
+
+        check_limited({"max_tokens": values["max_tokens"], **extra_body})
+    taken = {"model", "messages", "stream", "n"} & extra_body.keys()
     if taken:
         raise UserError(
             f"--shelleval-extra-body: {', '.join(sorted(taken))} can't be set there; leave it out"

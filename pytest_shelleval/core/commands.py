@@ -54,7 +54,8 @@ class Command:
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Fields that this version does not know; kept. Phase 1 puts here what execution without the
     dataset needs of the row: ``tags``, ``difficulty_level``, ``timeout``, ``steps``, where set; and
-    ``inference`` = ``batch`` where the reply came through the Batch API, at its lower price."""
+    ``inference`` = ``batch`` where the reply came through the Batch API, at its lower price; and
+    ``unaccounted_usage``, the most tokens that attempts without a plausible ``usage`` can have used."""
 
     def to_record(self) -> dict[str, Any]:
         """The line as a JSON object: the replaced script's fields, ours, then ``extra``."""
@@ -251,6 +252,12 @@ class CommandStore:
             return False
         held = self._read(lines.last if lines.good < 0 else lines.good)
         return all(getattr(held, name) == getattr(command, name) for name in _WHAT_IT_SAYS)
+
+    def lines(self) -> Iterator[Command]:
+        """Every line of the file, also those that later ones replace; it is read again."""
+        if self.path.exists():
+            for number, _, record in locate_json_lines(self.path):
+                yield Command.from_record(record, f"{self.path}:{number}")
 
     def models(self) -> list[str]:
         """Distinct model names, in the order in which they first appear in the file."""

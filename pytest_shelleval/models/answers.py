@@ -28,6 +28,8 @@ class Failure(Exception):  # noqa: N818 - internal; becomes one of the project's
     too_many: bool = False
     wait: float | None = None
     """Seconds that the server asked for."""
+    unbilled: bool = False
+    """The server has nothing of the request, or refused to work on it."""
     refused: bool = False
     """A parameter was refused, and is no longer sent."""
 
@@ -115,4 +117,11 @@ def _usage(usage: object) -> dict[str, int] | None:
             completion.get("reasoning_tokens") if isinstance(completion, dict) else None
         ),
     }
-    return {name: count for name, count in counts.items() if isinstance(count, int)}
+    found = {name: count for name, count in counts.items() if isinstance(count, int) and count >= 0}
+    written, reasoning = found.get("output_tokens", 0), found.get("reasoning_tokens", 0)
+    if written:  # some vendors leave the reasoning out of it, but not out of the total
+        total = usage.get("total_tokens")
+        if isinstance(total, int):
+            written = max(written, total - found.get("input_tokens", total))
+        found["output_tokens"] = written if reasoning <= written else written + reasoning
+    return found

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypedDict, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, runtime_checkable
 
 from pytest_shelleval.core.errors import GenerationError
 from pytest_shelleval.core.tasks import Task
+
+if TYPE_CHECKING:
+    from pytest_shelleval.models.money import Account
 
 
 class Message(TypedDict):
@@ -28,6 +31,8 @@ class Request:
     """0 to samples - 1."""
     params: Mapping[str, Any] = field(default_factory=dict)
     """Sampling parameters (``temperature``, ``max_tokens``); None leaves a field out."""
+    account: Account | None = None
+    """For a model that asks its server more than once: where each attempt is paid for."""
 
 
 @dataclass(slots=True)

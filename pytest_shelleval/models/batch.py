@@ -6,7 +6,8 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +21,13 @@ from pytest_shelleval.core.redaction import redacted
 from pytest_shelleval.models.answers import Failure, read_reply, server_message
 from pytest_shelleval.models.chat import ChatModel
 from pytest_shelleval.models.inference import InferenceSummary, Terms
-from pytest_shelleval.models.money import BATCH_FACTOR, Budget
+from pytest_shelleval.models.money import (
+    UNACCOUNTED,
+    cost_of,
+    cost_of_earlier_calls,
+    is_plausible,
+    most_tokens,
+)
 from pytest_shelleval.models.plan import InferencePlan
 from pytest_shelleval.models.records import Job, error_record, fill_in, now
 
@@ -55,9 +62,10 @@ def run_batch(
     *poll* seconds (growing to a minute).
 
     Returns the plan that is left to ask directly: the jobs of other models, and those of servers
-    that have no Batch API (with a warning in *summary*). Raises InferencePaused when the batches
-    might cost more than ``max_cost``, at :data:`~pytest_shelleval.models.money.BATCH_FACTOR` of the
-    prices; InferenceAborted when the server refuses them.
+    that have no Batch API (with a warning in *summary*). Raises InferencePaused when the batches,
+    with what was spent before, might cost more than ``max_cost``, at
+    :data:`~pytest_shelleval.models.money.BATCH_FACTOR` of the prices: then nothing is submitted, and
+    what is under way is waited for. InferenceAborted when the server refuses them.
     """
     summary = InferenceSummary() if summary is None else summary
     state = _State(state_file(store))
@@ -66,12 +74,15 @@ def run_batch(
     jobs = [job for job in plan.jobs if isinstance(job.model, ChatModel)]
     left = [job for job in plan.jobs if not isinstance(job.model, ChatModel)]
     models = {job.model.name: job.model for job in jobs if isinstance(job.model, ChatModel)}
-    _check_budget([job for job in jobs if _id(job) not in state.ids()], terms)
     begun = time.monotonic()
-    for model in models.values():
-        with _client(model) as client:
+    with ExitStack() as stack:
+        clients = [(stack.enter_context(_client(model)), model) for model in models.values()]
+        for client, model in clients:
             run.adopt(client, model)
-            mine = [job for job in jobs if job.model is model and _id(job) not in state.ids()]
+        new = [job for job in jobs if _id(job) not in state.ids()]
+        too_dear = _too_dear(new, run, plan.free)
+        for client, model in clients if too_dear is None else ():
+            mine = [job for job in new if job.model is model]
             try:
                 run.submit(client, model, mine)
             except _NoBatches as error:
@@ -79,10 +90,11 @@ def run_batch(
                     f"{model.name}: {model.base_url} has no Batch API ({error}); asked directly"
                 )
                 left += mine
-    for model in models.values():  # only now, so that no batch waits for another
-        with _client(model) as client:
+        for client, model in clients:  # only now, so that no batch waits for another
             run.collect(client, model)
     summary.seconds += time.monotonic() - begun
+    if too_dear is not None:
+        raise too_dear
     return replace(plan, jobs=left)
 
 
@@ -165,7 +177,13 @@ class _Run:
                 "model": model.name,
                 "token": token,
                 "id": None,
-                "records": {_id(job): error_record(job).to_record() for job in chunk},
+                "records": {
+                    _id(job): {
+                        **error_record(job).to_record(),
+                        UNACCOUNTED: most_tokens(job.messages, job.params),
+                    }
+                    for job in chunk
+                },
             }
             try:
                 name = f"shelleval-{token}.jsonl"
@@ -246,10 +264,12 @@ class _Run:
             if record is None:
                 continue
             command = Command.from_record({**record, "timestamp": now(), "inference": "batch"})
+            known = {name: value for name, value in command.extra.items() if name != UNACCOUNTED}
             response = answer.get("response") or {}
             status, body = response.get("status_code", 200), response.get("body")
             try:
                 if answer.get("error") or status != 200:
+                    command.extra = known
                     said, _ = server_message(answer.get("error") or body)
                     raise Failure(f"{model.base_url} answered {status} in the batch: {said}")
                 reply = read_reply(json.dumps(body).encode(), "", model.base_url)
@@ -257,12 +277,13 @@ class _Run:
                 command.error = redacted(failure.reason)
             else:
                 fill_in(command, reply, self.terms.extract)
+                if is_plausible(reply.usage):
+                    command.extra = known
             self.store.append(command)
             self.summary.count(command)
             prices, on_record = self.terms.prices, self.terms.on_record
-            if prices is not None and command.usage:
-                bought = prices.cost(command.usage, batch=True)
-                self.summary.cost = (self.summary.cost or 0.0) + bought
+            if prices is not None:
+                self.summary.cost = (self.summary.cost or 0.0) + cost_of(command, prices)
             if on_record is not None:
                 on_record(command)
 
@@ -276,17 +297,24 @@ def _client(model: ChatModel) -> openai.OpenAI:
     )
 
 
-def _check_budget(jobs: Sequence[Job], terms: Terms) -> None:
-    prices, max_cost = terms.prices, terms.max_cost
-    if prices is None or max_cost is None:
-        return
-    budget = Budget(prices, max_cost)
-    most = BATCH_FACTOR * sum(budget.estimate(job.messages, job.params) for job in jobs)
-    if most > max_cost:
-        raise InferencePaused(
-            f"the batch of {len(jobs)} requests may cost {most:.4f}, more than --shelleval-max-cost="
-            f"{max_cost:g}; raise it, or lower --shelleval-max-tokens; nothing was submitted"
-        )
+def _too_dear(jobs: Sequence[Job], run: _Run, free: Collection[str]) -> InferencePaused | None:
+    """Why *jobs* can't be submitted for ``max_cost``; None if they can."""
+    prices, max_cost = run.terms.prices, run.terms.max_cost
+    if prices is None or max_cost is None or not jobs:
+        return None
+    earlier = cost_of_earlier_calls(run.store, prices, free)
+    for batch in run.state.batches:
+        for record in batch["records"].values():
+            earlier += prices.cost(record.get(UNACCOUNTED, {}), batch=True)
+    most = sum(prices.cost(most_tokens(job.messages, job.params), batch=True) for job in jobs)
+    if earlier + most <= max_cost:
+        return None
+    before = f", after {earlier:.4f} by earlier calls" if earlier else ""
+    return InferencePaused(
+        f"the batch of {len(jobs)} requests may cost {most:.4f}{before}, more than "
+        f"--shelleval-max-cost={max_cost:g}; raise it, or lower --shelleval-max-tokens; nothing was "
+        "submitted"
+    )
 
 
 def _chunks(model: ChatModel, jobs: Sequence[Job]) -> Iterator[tuple[list[Job], list[bytes]]]:

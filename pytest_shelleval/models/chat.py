@@ -24,7 +24,7 @@ from pytest_shelleval.core.errors import (
 from pytest_shelleval.core.redaction import hide, passwords_in, redacted
 from pytest_shelleval.models.answers import Failure, read_reply, retry_after, server_message
 from pytest_shelleval.models.base import Reply, Request, ServerFault
-from pytest_shelleval.models.money import estimate_tokens, longest_reply
+from pytest_shelleval.models.money import Account, estimate_tokens, longest_reply, reply_limit
 from pytest_shelleval.models.pace import Pace
 from pytest_shelleval.models.refusals import Refusals
 from pytest_shelleval.models.throttle import Throttle
@@ -124,9 +124,17 @@ class ChatModel:
         requests is this one's own (moderation does that). InferencePaused when the server asks to
         come back much later.
         """
+        account = request.account or Account(request.messages, request.params)
+        account.refund()  # nothing was sent yet
         attempts = refused = 0
         while True:
             attempts += 1
+            if account.bounded and reply_limit(self.body(request)) is None:
+                raise InferenceAborted(
+                    f"{self.base_url} takes no limit on the tokens of a reply, so nobody can keep "
+                    "--shelleval-max-cost there; leave it out"
+                )
+            await account.reserve()
             await self._throttle.enter()
             try:
                 if self._paused is not None:
@@ -134,6 +142,7 @@ class ChatModel:
                 taken = await self._pace.enter(
                     estimate_tokens(request.messages), longest_reply(request.params)
                 )
+                account.sent()
                 reply = await self._ask(request)
                 self._pace.used(taken, reply.usage)
                 self._throttle.succeed()
@@ -142,6 +151,8 @@ class ChatModel:
                 return reply
             except Failure as caught:
                 failure = caught
+                if failure.unbilled:
+                    account.refund()
                 _log.warning("%s: request %d: %s", name_of(request), attempts, failure.reason)
                 if failure.too_many:
                     wait = failure.wait or 0.0
@@ -254,7 +265,7 @@ class ChatModel:
 
     def _unreachable(self, error: BaseException) -> Failure:
         reason = f"can't connect to {self.base_url}: {_why(error)}; is the server running?"
-        return Failure(reason, retry=True, is_connection=True, shared=True)
+        return Failure(reason, retry=True, is_connection=True, shared=True, unbilled=True)
 
     def _status_failure(
         self, error: openai.APIStatusError, request: Request, sent: Mapping[str, Any]
@@ -263,7 +274,8 @@ class ChatModel:
         said, code = server_message(error.body)
         said = redacted(said)
         reason = f"{self.base_url} answered {status}" + (f": {said}" if said else "")
-        failure = Failure(reason, status=status, too_many=status in _TOO_MANY)
+        unbilled = (status < 500 and status != 408) or status == 501 or status in _TOO_MANY
+        failure = Failure(reason, status, too_many=status in _TOO_MANY, unbilled=unbilled)
         if status in _FATAL and not (status == 403 and self._served):
             failure.reason = f"{reason}; {_FATAL[status]} (model {self.name!r})"
             failure.fatal = True

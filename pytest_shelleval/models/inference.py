@@ -9,14 +9,20 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pytest_shelleval.core.commands import Command, CommandStore
 from pytest_shelleval.core.errors import GenerationError, InferenceAborted, InferencePaused
 from pytest_shelleval.models.base import Model, Reply, ServerFault
 from pytest_shelleval.models.extract import extract_command
-from pytest_shelleval.models.money import Budget, Prices
+from pytest_shelleval.models.money import (
+    UNACCOUNTED,
+    Account,
+    Budget,
+    Prices,
+    cost_of_earlier_calls,
+)
 from pytest_shelleval.models.plan import InferencePlan
 from pytest_shelleval.models.records import Extract, Job, error_record, record_of_reply
 
@@ -55,7 +61,7 @@ class InferenceSummary:
     reasoning_tokens: int = 0
     """Of the output tokens: reasoning."""
     cost: float | None = None
-    """None without prices."""
+    """None without prices. Attempts whose usage is not known count at the most they can cost."""
     warnings: list[str] = field(default_factory=list)
     """What the user should know, a line each."""
 
@@ -137,7 +143,8 @@ async def infer(
     ``error``. InferenceAborted (from a model, or because nothing but equal server faults came), and
     any exception of ``on_record`` or *store*, cancels the requests in flight and is raised again;
     cancellation does the same. InferencePaused, from a model or because the next request might take
-    the cost over ``max_cost``, waits for those in flight. *summary* is filled in and returned; a new
+    the cost over ``max_cost``, waits for those in flight; what earlier calls into *store* cost counts,
+    and UserError is raised where ``max_cost`` is given and nothing limits the replies. *summary* is filled in and returned; a new
     one where None.
     """
     summary = InferenceSummary() if summary is None else summary
@@ -180,8 +187,11 @@ class _Phase:
         self._ended = asyncio.Event()
         self._budget: Budget | None = None
         if terms.prices is not None:
-            self._budget = Budget(terms.prices, terms.max_cost)
-            self._budget.spent = summary.cost or 0.0
+            earlier = 0.0
+            if terms.max_cost is not None:
+                earlier = cost_of_earlier_calls(store, terms.prices, plan.free)
+            self._budget = Budget(terms.prices, terms.max_cost, earlier)
+        self._cost_before = summary.cost or 0.0
 
     async def run(self) -> None:
         """Ask everything. Raises as :func:`infer` does, but for a pause."""
@@ -217,7 +227,7 @@ class _Phase:
             except InferencePaused as stop:
                 self.paused = self.paused or stop
                 return
-            if self._ended.is_set() and fault is not None:
+            if self._ended.is_set() and fault is not None and not self._has_a_price(command):
                 return  # of the faults that ended the phase enough are written down
             self._keep(job, command)
             try:
@@ -234,17 +244,27 @@ class _Phase:
             self._terms.on_record(command)
 
     async def _pay_and_ask(self, job: Job) -> tuple[Command, ServerFault | None]:
-        if self._budget is None or _is_free(job.model):
+        if _is_free(job.model):
             return await _ask(job, self._terms.extract)
-        reserved = await self._budget.reserve(job.messages, job.params)
-        usage, unknown = None, False
+        account = Account(job.messages, job.params, self._budget)
+        await account.reserve()
+        account.sent()
         try:
-            command, fault = await _ask(job, self._terms.extract)
-            usage, unknown = command.usage, command.raw_response is not None
+            return await _ask(job, self._terms.extract, account)
+        except BaseException:  # paused, aborted or cancelled
+            account.close()
+            lost = error_record(job, error="the phase ended before there was a reply")
+            _book(lost, account)
+            if self._has_a_price(lost):
+                self._store.append(lost)
+            raise
         finally:
-            self._budget.settle(reserved, usage, unknown=unknown)
-            self._summary.cost = self._budget.spent
-        return command, fault
+            if self._budget is not None:
+                self._summary.cost = self._cost_before + self._budget.spent
+
+    def _has_a_price(self, command: Command) -> bool:
+        """Whether a later call must know of *command* that it may have been paid for."""
+        return self._budget is not None and UNACCOUNTED in command.extra
 
 
 def _is_free(model: Model) -> bool:
@@ -278,13 +298,21 @@ class _FaultWatch:
             raise InferenceAborted(fault.reason)
 
 
-async def _ask(job: Job, extract: Extract) -> tuple[Command, ServerFault | None]:
+def _book(command: Command, account: Account) -> None:
+    """Write into *command* what nobody knows the use of."""
+    if account.unaccounted:
+        command.extra = {**command.extra, UNACCOUNTED: account.unaccounted}
+
+
+async def _ask(
+    job: Job, extract: Extract, account: Account | None = None
+) -> tuple[Command, ServerFault | None]:
     """Ask *job*'s model; the record, and the fault if the server was to blame."""
     begun = time.monotonic()
     fault: ServerFault | None = None
     reply: object = None
     try:
-        reply = await job.model.generate(job.request)
+        reply = await job.model.generate(replace(job.request, account=account))
     except InferenceAborted:
         raise
     except GenerationError as error:
@@ -295,6 +323,9 @@ async def _ask(job: Job, extract: Extract) -> tuple[Command, ServerFault | None]
     else:
         command = record_of_reply(job, reply, extract)
     command.latency_s = round(time.monotonic() - begun, 3)
+    if account is not None:
+        account.close(command.usage)
+        _book(command, account)
     _log_answer(job, command, reply)
     return command, fault
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pytest_shelleval.core.errors import InferencePaused
+from pytest_shelleval.core.commands import Command, CommandStore
+from pytest_shelleval.core.errors import InferencePaused, UserError
 from pytest_shelleval.models.base import Message, Model
+from pytest_shelleval.models.registry import BUILT_IN
 
 if TYPE_CHECKING:
     from pytest_shelleval.models.plan import InferencePlan
@@ -21,6 +23,8 @@ _BYTES_PER_TOKEN = 3
 _TOKENS_PER_MESSAGE = 8
 _UNLIMITED_OUTPUT = 4096
 """Taken for the longest reply where max_tokens is none."""
+UNACCOUNTED = "unaccounted_usage"
+"""Field of a record: the most tokens that attempts without a plausible usage can have used."""
 
 
 BATCH_FACTOR = 0.5
@@ -54,61 +58,192 @@ def estimate_tokens(messages: Sequence[Message]) -> int:
     )
 
 
-def longest_reply(params: Mapping[str, Any]) -> int:
-    """The most tokens that a reply can have."""
+def reply_limit(params: Mapping[str, Any]) -> int | None:
+    """The limit that *params* set on the tokens of a reply; None where they set none."""
     for name in ("max_completion_tokens", "max_tokens"):
         limit = params.get(name)
         if isinstance(limit, int):
             return limit
-    return _UNLIMITED_OUTPUT
+    return None
+
+
+def longest_reply(params: Mapping[str, Any]) -> int:
+    """The most tokens that a reply can have."""
+    limit = reply_limit(params)
+    return _UNLIMITED_OUTPUT if limit is None else limit
+
+
+def most_tokens(messages: Sequence[Message], params: Mapping[str, Any]) -> dict[str, int]:
+    """The usage of one request with the longest reply to it."""
+    return {"input_tokens": estimate_tokens(messages), "output_tokens": longest_reply(params)}
+
+
+def check_limited(params: Mapping[str, Any]) -> None:
+    """See that *params* limit the reply, as ``max_cost`` needs it. Raises UserError."""
+    if reply_limit(params) is None:
+        raise UserError(
+            "--shelleval-max-cost needs a limit on the tokens of a reply, or nobody knows what one may "
+            "cost: set --shelleval-max-tokens to a number"
+        )
+
+
+def is_plausible(usage: object) -> bool:
+    """Whether *usage* can be what a reply used: something in, something out, reasoning included."""
+    if not isinstance(usage, Mapping):
+        return False
+    read, written, reasoning = (
+        usage.get(kind) or 0 for kind in ("input_tokens", "output_tokens", "reasoning_tokens")
+    )
+    if not all(isinstance(count, int) for count in (read, written, reasoning)):
+        return False
+    return bool(read > 0 and written >= max(1, reasoning))
 
 
 class Budget:
     """Lets a request go only if even the longest reply to it, and to all in flight, can be paid.
 
-    *max_cost* None: no bound, and the sum is kept all the same.
+    *max_cost* None: no bound, and the sum is kept all the same. *earlier* is what earlier calls have
+    cost: it counts against the bound.
     """
 
-    def __init__(self, prices: Prices, max_cost: float | None) -> None:
+    def __init__(self, prices: Prices, max_cost: float | None, earlier: float = 0.0) -> None:
         self.prices = prices
         self.spent = 0.0
-        self._max_cost = max_cost
+        """By this call."""
+        self.max_cost = max_cost
+        self._earlier = earlier
         self._reserved = 0.0
         self._in_flight = 0
+        self._hidden_input = 0
         self._changed = asyncio.Event()
 
-    async def reserve(self, messages: Sequence[Message], params: Mapping[str, Any]) -> float:
-        """Wait until one more request can be paid. Returns what :meth:`settle` gives back.
+    async def reserve(self, most: Mapping[str, int]) -> dict[str, int]:
+        """Wait until one more request can be paid. Returns the usage to give to :meth:`settle`.
 
         Raises InferencePaused when it can't, also when all in flight have come cheap.
         """
-        price = self.estimate(messages, params)
-        while self._max_cost is not None and self.spent + self._reserved + price > self._max_cost:
+        while True:
+            reserved = {**most, "input_tokens": most["input_tokens"] + self._hidden_input}
+            price = self.prices.cost(reserved)
+            spent = self._earlier + self.spent
+            if self.max_cost is None or spent + self._reserved + price <= self.max_cost:
+                break
             if not self._in_flight:
+                before = f" ({self._earlier:.4f} by earlier calls)" if self._earlier else ""
                 raise InferencePaused(
-                    f"the budget is spent: {self.spent:.4f} of --shelleval-max-cost="
-                    f"{self._max_cost:g}, and the next request may cost {price:.4f}; raise it to go on"
+                    f"the budget is spent: {spent:.4f}{before} of --shelleval-max-cost="
+                    f"{self.max_cost:g}, and the next request may cost {price:.4f}; raise it to go on"
                 )
             self._changed.clear()
             await self._changed.wait()
         self._reserved += price
         self._in_flight += 1
-        return price
+        return reserved
 
-    def settle(
-        self, reserved: float, usage: Mapping[str, int] | None, *, unknown: bool = False
-    ) -> None:
-        """A request ended with *usage*. *unknown*: a reply came and nobody said what it used."""
-        self._reserved -= reserved
+    def settle(self, reserved: Mapping[str, int], used: Mapping[str, int] | None) -> None:
+        """A request ended, and *used* is what to book for it; None for nothing."""
+        self._reserved -= self.prices.cost(reserved)
         self._in_flight -= 1
-        self.spent += self.prices.cost(usage) if usage else reserved if unknown else 0.0
+        if used is not None:
+            self.spent += self.prices.cost(used)
         self._changed.set()
 
-    def estimate(self, messages: Sequence[Message], params: Mapping[str, Any]) -> float:
-        """The most that one request can cost."""
-        return self.prices.cost(
-            {"input_tokens": estimate_tokens(messages), "output_tokens": longest_reply(params)}
-        )
+    def saw_input(self, more: int) -> None:
+        """A server read *more* tokens than were estimated (a prompt of its own): reserve them, too."""
+        self._hidden_input = max(self._hidden_input, more)
+
+
+class Account:
+    """What the attempts at one request cost.
+
+    A model that asks its server more than once says so: it awaits :meth:`reserve` before each attempt,
+    and calls :meth:`sent` when the request goes out and :meth:`refund` where the server refused to
+    work on it. Every other attempt counts as much as it can cost at most, unless its reply tells a
+    plausible usage. Without a *budget* tokens are counted and nothing is bounded.
+    """
+
+    def __init__(
+        self, messages: Sequence[Message], params: Mapping[str, Any], budget: Budget | None = None
+    ) -> None:
+        self.unaccounted: dict[str, int] = {}
+        """The most tokens that attempts without a plausible usage can have used; empty for none."""
+        self._params = params
+        self._most = most_tokens(messages, params)
+        self._budget = budget
+        self._reserved: dict[str, int] | None = None
+        self._sent = False
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the cost has a bound."""
+        return self._budget is not None and self._budget.max_cost is not None
+
+    async def reserve(self) -> None:
+        """Wait until one more attempt can be paid; what was refunded serves again.
+
+        Raises InferencePaused where it can't be paid, and UserError where nothing limits the reply.
+        """
+        if self.bounded:
+            check_limited(self._params)
+        if self._reserved is not None and not self._sent:
+            return
+        self.close()
+        budget = self._budget
+        self._reserved = self._most if budget is None else await budget.reserve(self._most)
+
+    def sent(self) -> None:
+        """The attempt goes out: from here on the server may bill it."""
+        self._sent = True
+
+    def refund(self) -> None:
+        """The server has nothing of the attempt, or refused to work on it."""
+        self._sent = False
+
+    def close(self, usage: Mapping[str, int] | None = None) -> None:
+        """The last attempt has ended, with *usage* if there was a reply."""
+        reserved, self._reserved = self._reserved, None
+        if reserved is None:
+            return
+        used: Mapping[str, int] | None = reserved
+        if not self._sent:
+            used = None
+        elif usage is not None and is_plausible(usage):
+            used = usage
+            if self._budget is not None:
+                self._budget.saw_input(usage["input_tokens"] - self._most["input_tokens"])
+        else:
+            for kind, count in reserved.items():
+                self.unaccounted[kind] = self.unaccounted.get(kind, 0) + count
+        self._sent = False
+        if self._budget is not None:
+            self._budget.settle(reserved, used)
+
+
+def cost_of(command: Command, prices: Prices) -> float:
+    """What the attempts at *command* have cost; at most, where their usage is not known."""
+    known = [command.usage, command.extra.get(UNACCOUNTED)]
+    usages = [usage for usage in known if is_plausible(usage)]
+    if not usages and not command.raw_response is command.generated_command is None:
+        # written by an earlier version, or by hand
+        asked = Message(role="user", content=command.task)
+        usages.append(most_tokens([asked], command.params))
+    batch = command.extra.get("inference") == "batch"
+    return sum(prices.cost(usage, batch=batch) for usage in usages if usage)
+
+
+def cost_of_earlier_calls(store: CommandStore, prices: Prices, free: Collection[str]) -> float:
+    """What all lines of *store* have cost, but for those of our own models and of the *free* ones."""
+    unpaid = {None, *BUILT_IN, *free}
+    seen: set[tuple[object, ...]] = set()
+    total = 0.0
+    for command in store.lines():
+        # a line that was written anew, since its row has changed, keeps its time stamp
+        key = command.task_id, command.model, command.sample, command.timestamp
+        if command.model in unpaid or (command.timestamp and key in seen):
+            continue
+        seen.add(key)
+        total += cost_of(command, prices)
+    return total
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,11 @@ class InferencePlan:
     """Of those, what the file has to say anew: the row has changed, or another prompt was in force."""
 
     @property
+    def free(self) -> set[str]:
+        """Names of the models in it that cost nothing."""
+        return {job.model.name for job in self.jobs if getattr(job.model, "free", False)}
+
+    @property
     def cached(self) -> int:
         """Commands that need not be asked for."""
         return sum(map(len, self.known.values()))

@@ -193,6 +193,28 @@ def test_a_batch_that_may_cost_too_much_is_not_submitted(
     assert batches.log == []
 
 
+def test_a_batch_counts_what_was_spent_before_and_what_is_under_way(
+    batches: BatchServer, store: CommandStore
+) -> None:
+    params = {"max_tokens": 1000}
+    # 2 replies of 1000 tokens, and the prompts; a batch costs half
+    terms = Terms(prices=Prices(1.0, 10.0), max_cost=0.0125)
+    with pytest.raises(Stopped):
+        run(plan(store, tasks(1), chat(batches), params=params), store, terms=terms, on_wait=stop)
+    batches.answer = lambda _: completion(usage=None)
+    summary = InferenceSummary()
+    wanted = plan(store, tasks(3), chat(batches), params=params)
+    with pytest.raises(InferencePaused, match=r"after 0\.005\d by earlier calls"):
+        run(wanted, store, terms=terms, summary=summary)
+    # what was under way is kept, and without usage it counts as before
+    assert (len(batches.batches), len(lines(store))) == (1, 1)
+    assert 0.005 < (summary.cost or 0) < 0.0055
+    with pytest.raises(InferencePaused, match=r"after 0\.005\d by earlier calls"):
+        run(wanted, store, terms=terms)
+    run(plan(store, tasks(2), chat(batches), params=params), store, terms=terms)
+    assert (len(batches.batches), len(lines(store))) == (2, 2)
+
+
 def test_a_state_file_that_is_broken(batches: BatchServer, store: CommandStore) -> None:
     state_file(store).write_text("{")
     with pytest.raises(UserError, match="tells which batches are under way"):

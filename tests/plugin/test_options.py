@@ -195,3 +195,19 @@ def test_prices_go_together() -> None:
     for flags in ({"shelleval_price_input": "1"}, {"shelleval_max_cost": "1"}):
         with pytest.raises(UserError, match="go together"):
             settle(flags)
+
+
+def test_a_limit_on_the_cost_needs_one_on_the_replies() -> None:
+    flags = {
+        "shelleval_price_input": "1",
+        "shelleval_price_output": "2",
+        "shelleval_max_cost": "3",
+        "shelleval_max_tokens": "none",
+    }
+    with pytest.raises(UserError, match="set --shelleval-max-tokens to a number"):
+        settle(flags)
+    for other in (
+        {"shelleval_max_tokens": "9"},
+        {"shelleval_extra_body": '{"max_completion_tokens": 9}'},
+    ):
+        assert settle({**flags, **other}).max_cost == 3

@@ -319,7 +319,10 @@ def test_a_spent_budget_ends_the_run_and_keeps_what_was_bought(
     done = evaluation.run(*args, "--shelleval-max-cost=0.0015")
     assert done.ret == 4
     assert "the budget is spent" in done.stderr.str() + done.stdout.str()
-    assert 1 <= len(evaluation.lines("commands.jsonl")) <= 2
+    bought = len(evaluation.lines("commands.jsonl"))
+    assert 1 <= bought <= 2
     assert not (evaluation.output / "results.jsonl").exists()
+    assert evaluation.run(*args, "--shelleval-max-cost=0.0015").ret == 4
+    assert len(evaluation.lines("commands.jsonl")) == bought
     evaluation.run(*args).assert_outcomes(passed=3)
     assert len(evaluation.lines("commands.jsonl")) == 3
