@@ -210,7 +210,7 @@ class Controller:
         outcome = yield
         asked = self.phase1.summary
         if asked is not None and self.run.settings.phase == "inference":
-            session.testsfailed += asked.failed
+            session.testsfailed += asked.unanswered
         elif self.recorder.selected:
             self._gate(session)
         return outcome

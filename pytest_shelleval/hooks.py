@@ -36,7 +36,8 @@ def pytest_shelleval_prompt(task: Task, messages: Sequence[Message]) -> Sequence
 def pytest_shelleval_extract(text: str) -> str | None:
     """Return the command in the reply *text*, or None to leave it to the built-in rules.
 
-    Called in the controller only. ``shelleval extract``, which knows no conftest.py, leaves such
+    Called in the controller only, for new replies and for kept ones in which no command was found.
+    ``shelleval extract``, which knows no conftest.py, leaves such
     commands as they are.
     """
 

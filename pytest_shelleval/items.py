@@ -297,7 +297,7 @@ def find_command(item: TaskItem, task: Task, commands: CommandStore) -> Command:
         reason = command.error or "the model gave no command"
     item.result = Result.of(task, command or empty_command(task, subject.model, subject.sample))
     item.result.execution_key = item.run.execution_key(task, command)
-    if command is not None and command.raw_response is not None:
+    if command is not None and command.answered:
         item.result.fail_without_command(reason)
         raise NotPassed(reason)
     item.result.fail_as_error("inference", reason)

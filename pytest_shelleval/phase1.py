@@ -156,6 +156,7 @@ class Phase1:
             params=settings.params,
             store=self.run.commands,
             refresh=settings.refresh,
+            extract=self._extract,
         )
 
     def _ask(self, wanted: Sequence[Subject]) -> None:

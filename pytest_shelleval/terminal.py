@@ -111,10 +111,16 @@ def inference_lines(done: InferenceSummary, settings: Settings) -> Iterator[str]
         yield f"  tokens: {', '.join(bought)}{cost}"
     for warning in done.warnings:
         yield f"  warning: {visible(warning)}"
-    if done.failed:
+    final = done.failed - done.unanswered
+    if final:
         yield (
-            f"  {done.failed} of {done.asked} have no command (see error in "
-            f"{settings.commands_file}); the next run asks for them again"
+            f"  {final} of {done.asked} were answered without a command, the model's failure: only "
+            "--shelleval-refresh asks again"
+        )
+    if done.unanswered:
+        yield (
+            f"  {done.unanswered} of {done.asked} have no command because no answer came (see error "
+            f"in {settings.commands_file}); the next run asks for them again"
         )
     elif settings.phase == "inference":
         yield f"commands: {settings.commands_file}"

@@ -32,7 +32,7 @@ class Command:
     timestamp: str
     """ISO 8601, UTC; empty in files made by hand that have none."""
     error: str | None = None
-    """Why there is no command, one line. The model did answer where ``raw_response`` is not None."""
+    """Why there is no command, one line. Whether the model did answer: :attr:`answered`."""
     model: str | None = None
     """None in files of the script that this project replaces."""
     sample: int = 0
@@ -56,6 +56,14 @@ class Command:
     dataset needs of the row: ``tags``, ``difficulty_level``, ``timeout``, ``steps``, where set; and
     ``inference`` = ``batch`` where the reply came through the Batch API, at its lower price; and
     ``unaccounted_usage``, the most tokens that attempts without a plausible ``usage`` can have used."""
+
+    @property
+    def answered(self) -> bool:
+        """Whether the model answered. Its answer is final, with a command in it or without."""
+        if self.generated_command is not None:
+            return True
+        # earlier versions kept what a server that failed half-way had sent
+        return self.raw_response is not None and self.finish_reason != PROVIDER_ERROR
 
     def to_record(self) -> dict[str, Any]:
         """The line as a JSON object: the replaced script's fields, ours, then ``extra``."""
@@ -96,6 +104,9 @@ class Command:
         extra = {name: value for name, value in record.items() if name not in _FIELDS}
         return cls(**values, extra=extra)
 
+
+PROVIDER_ERROR = "error"
+"""The ``finish_reason`` of a reply that the server, not the model, broke off."""
 
 _TEXT: tuple[tuple[type, ...], str] = ((str,), "a string")
 _WHOLE: tuple[tuple[type, ...], str] = ((int,), "a whole number")
@@ -149,8 +160,8 @@ class _Lines:
     params: str
     """As :func:`_canonical` gives them."""
     last: int
-    good: int
-    """The last with a command; -1 for none."""
+    answer: int
+    """The last that the model answered; -1 for none."""
 
 
 class CommandStore:
@@ -204,19 +215,19 @@ class CommandStore:
         prompt_hash: str | None,
         params: Mapping[str, Any],
     ) -> Command | None:
-        """The command bought before for exactly this request; None where the last try failed."""
+        """The answer bought before for exactly this request; None where the last try got none."""
         wanted = prompt_hash, _canonical(params)
         for lines in self._pairs.get((task_id, model, sample), ()):
-            if (lines.prompt_hash, lines.params) == wanted and lines.good == lines.last:
-                return self._read(lines.good)
+            if (lines.prompt_hash, lines.params) == wanted and lines.answer == lines.last:
+                return self._read(lines.answer)
         return None
 
     def for_execution(self, task: Task, model: str | None, sample: int) -> Command | None:
         """The record to execute: the last line for this task, model and sample.
 
         The last line says which prompt and parameters are in force; among the lines of those, the
-        last with a command is taken before a later failure, so that a failed refresh never loses a
-        command that was bought. *model* None takes any model. Where no line has the model, one
+        last answer of the model is taken before a later line without one, so that a failed refresh
+        never loses an answer that was bought. *model* None takes any model. Where no line has the model, one
         without a model serves; where none has the task's id, one with the same task text and
         success condition (files made elsewhere).
         """
@@ -224,7 +235,7 @@ class CommandStore:
         if pair is None:
             return None
         lines = self._pairs[pair][-1]
-        return self._read(lines.last if lines.good < 0 else lines.good)
+        return self._read(lines.last if lines.answer < 0 else lines.answer)
 
     def pair_for(self, task: Task, model: str | None, sample: int) -> _Pair | None:
         """Task id, model and sample, as they stand in the file, of what :meth:`for_execution` gives."""
@@ -250,7 +261,7 @@ class CommandStore:
         lines = self._pairs[pair][-1]
         if (lines.prompt_hash, lines.params) != (command.prompt_hash, _canonical(command.params)):
             return False
-        held = self._read(lines.last if lines.good < 0 else lines.good)
+        held = self._read(lines.last if lines.answer < 0 else lines.answer)
         return all(getattr(held, name) == getattr(command, name) for name in _WHAT_IT_SAYS)
 
     def lines(self) -> Iterator[Command]:
@@ -302,8 +313,8 @@ class CommandStore:
         else:
             versions.append(_Lines(*request, offset, -1))
         versions[-1].last = offset
-        if command.generated_command is not None:
-            versions[-1].good = offset
+        if command.answered:
+            versions[-1].answer = offset
         safe = safe_id(command.task_id)
         if safe != command.task_id:
             self._safe_ids[safe] = command.task_id

@@ -40,7 +40,7 @@ class ExecutionKeys:
         content = [
             text,
             # without a command: whether it was the model that gave none
-            text is None and command is not None and command.raw_response is not None,
+            text is None and command is not None and command.answered,
             task.setup_commands,
             task.success_condition,
             task.steps or self._policy.steps,

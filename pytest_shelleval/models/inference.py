@@ -64,11 +64,14 @@ class InferenceSummary:
     """None without prices. Attempts whose usage is not known count at the most they can cost."""
     warnings: list[str] = field(default_factory=list)
     """What the user should know, a line each."""
+    unanswered: int = 0
+    """Of those that failed: the model gave no answer, so that the next run asks again."""
 
     def count(self, command: Command) -> None:
         """Count one record that was asked for."""
         self.asked += 1
         self.failed += command.generated_command is None
+        self.unanswered += not command.answered
         usage = command.usage or {}
         self.input_tokens += usage.get("input_tokens", 0)
         self.output_tokens += usage.get("output_tokens", 0)

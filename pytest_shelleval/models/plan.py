@@ -9,8 +9,9 @@ from typing import Any
 from pytest_shelleval.core.commands import Command, CommandStore, clean_params
 from pytest_shelleval.core.tasks import Task
 from pytest_shelleval.models.base import Message, Model
+from pytest_shelleval.models.extract import extract_command
 from pytest_shelleval.models.prompt import prompt_hash
-from pytest_shelleval.models.records import Job, brought_up_to_date
+from pytest_shelleval.models.records import Extract, Job, brought_up_to_date, read_again
 
 Prompts = Callable[[Task], Sequence[Message]]
 """From a task to its messages: :meth:`PromptTemplate.render`, or what a hook gives."""
@@ -22,9 +23,10 @@ class InferencePlan:
 
     jobs: list[Job] = field(default_factory=list)
     known: dict[str, list[int]] = field(default_factory=dict)
-    """By model's name, the output tokens of each command bought before for the same request."""
+    """By model's name, the output tokens of each answer bought before to the same request."""
     outdated: list[Command] = field(default_factory=list)
-    """Of those, what the file has to say anew: the row has changed, or another prompt was in force."""
+    """Of those, what the file has to say anew: the row has changed, another prompt was in force, or
+    a command was found in an answer that seemed to have none."""
 
     @property
     def free(self) -> set[str]:
@@ -33,7 +35,7 @@ class InferencePlan:
 
     @property
     def cached(self) -> int:
-        """Commands that need not be asked for."""
+        """Requests that need not be made."""
         return sum(map(len, self.known.values()))
 
 
@@ -44,12 +46,14 @@ def plan_inference(
     params: Mapping[str, Any],
     store: CommandStore,
     refresh: bool = False,
+    extract: Extract = extract_command,
 ) -> InferencePlan:
-    """What must be asked to have a command for each of *wanted*, given what *store* holds.
+    """What must be asked to have an answer to each of *wanted*, given what *store* holds.
 
     *wanted* are tasks with the model to ask and the number of the sample. Models that cost nothing
-    are always asked; with *refresh* all are. What is wanted twice (by task id and model's name) is
-    asked once. Raises what *prompts* raises (UserError for a misspelt column).
+    are always asked; with *refresh* all are. Else a model that has answered is not asked again: an
+    answer without a command is only read again, by *extract*. What is wanted twice (by task id and
+    model's name) is asked once. Raises what *prompts* raises (UserError for a misspelt column).
     """
     plan = InferencePlan()
     params = clean_params(params)
@@ -72,7 +76,7 @@ def plan_inference(
             continue
         tokens = (known.usage or {}).get("output_tokens", 0)
         plan.known.setdefault(model.name, []).append(tokens)
-        known = brought_up_to_date(known, task)
+        known = brought_up_to_date(read_again(known, extract), task)
         if not store.holds(known):
             plan.outdated.append(known)
     return plan

@@ -57,15 +57,38 @@ def fill_in(record: Command, reply: Reply, extract: Extract) -> None:
     record.finish_reason, record.usage = reply.finish_reason, reply.usage
     if reply.sent_params is not None:
         record.extra = {**record.extra, "sent_params": reply.sent_params}
+    record.reasoning = reply.reasoning
     if reply.command is not None:
-        found = Extraction(reply.command, BY_MODEL)
+        _settle(record, Extraction(reply.command, BY_MODEL))
     else:
-        try:
-            found = extract(reply.text)
-        except Exception as error:  # an extractor of the user's own
-            found = Extraction(None, "none", f"extraction failed: {type(error).__name__}: {error}")
-    record.reasoning = reply.reasoning or found.reasoning
-    record.generated_command, record.error = verdict(found, reply.finish_reason)
+        _settle(record, _extracted(reply.text, extract))
+
+
+def read_again(command: Command, extract: Extract) -> Command:
+    """*command*, with what *extract* finds in its reply where none was found before.
+
+    So that a better extractor is of use without buying another answer.
+    """
+    text = command.raw_response
+    found_before = command.generated_command is not None or command.command_from == BY_MODEL
+    if text is None or found_before:
+        return command
+    again = replace(command)
+    _settle(again, _extracted(text, extract))
+    return again
+
+
+def _extracted(text: str, extract: Extract) -> Extraction:
+    try:
+        return extract(text)
+    except Exception as error:  # an extractor of the user's own
+        return Extraction(None, "none", f"extraction failed: {type(error).__name__}: {error}")
+
+
+def _settle(record: Command, found: Extraction) -> None:
+    """Write into *record*, which has the reply, what was *found* in it."""
+    record.reasoning = record.reasoning or found.reasoning
+    record.generated_command, record.error = verdict(found, record.finish_reason)
     if record.generated_command is not None or found.rule in (BY_MODEL, BY_HOOK):
         record.command_from = found.rule
 

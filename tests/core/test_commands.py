@@ -177,6 +177,32 @@ def test_a_failed_refresh_does_not_lose_the_command(store: CommandStore) -> None
     assert found.generated_command == "ls"
 
 
+def test_an_answer_without_a_command_is_an_answer(store: CommandStore) -> None:
+    # as earlier versions wrote it, too
+    store.append(command(generated_command=None, error="declined", raw_response="No."))
+    store = reread(store)
+    found = store.cached("t1", "m", 0, "aa", {})
+    assert found is not None
+    assert (found.answered, found.error) == (True, "declined")
+    store.append(command())
+    store.append(command(generated_command=None, error="declined", raw_response="Still no."))
+    store.append(command(generated_command=None, error="503"))
+    found = reread(store).for_execution(task(), "m", 0)
+    assert found is not None
+    assert found.raw_response == "Still no."
+
+
+def test_what_a_failing_server_sent_is_no_answer(store: CommandStore) -> None:
+    # earlier versions took it for one
+    sent = {"raw_response": "", "finish_reason": "error", "error": "the reply is empty"}
+    store.append(command(generated_command=None, **sent))
+    store = reread(store)
+    assert store.cached("t1", "m", 0, "aa", {}) is None
+    found = store.for_execution(task(), "m", 0)
+    assert found is not None
+    assert not found.answered
+
+
 def test_a_failure_under_another_prompt_does_not_pass_off_the_old_command(
     store: CommandStore,
 ) -> None:

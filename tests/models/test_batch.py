@@ -76,6 +76,19 @@ def test_the_batches_of_all_models_are_submitted_before_the_first_is_waited_for(
     assert not state_file(store).exists()
 
 
+def test_an_answer_without_a_command_is_final_in_a_batch_too(
+    batches: BatchServer, store: CommandStore
+) -> None:
+    batches.answer = lambda request: (
+        completion("I can't.") if "thing 1" in str(request) else error(500, "oops")
+    )
+    summary = InferenceSummary()
+    run(plan(store, tasks(2), chat(batches)), store, summary=summary)
+    assert (summary.failed, summary.unanswered) == (2, 1)
+    again = plan(store, tasks(2), chat(batches))
+    assert [job.task.task_id for job in again.jobs] == ["t0"]
+
+
 def test_a_run_that_was_stopped_goes_on_and_submits_nothing_twice(
     batches: BatchServer, store: CommandStore
 ) -> None:

@@ -148,6 +148,86 @@ def test_a_failure_is_asked_again_next_time(server: ChatServer, store: CommandSt
     assert (second.asked, second.failed) == (1, 0)
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        completion("I'm sorry, I can't do that."),
+        completion('{"cmdline": "ls"}'),
+        completion('{"command":"ls /hom', finish="length"),
+        completion(None, finish="content_filter"),
+        completion(""),
+    ],
+    ids=["refused", "wrong form", "cut off", "filtered", "empty"],
+)
+def test_an_answer_without_a_command_is_final(
+    server: ChatServer, store: CommandStore, answer: Answer
+) -> None:
+    server.script = [error(400), answer]
+    first = run_inference(plan(store, tasks(2), chat(server)), store, concurrency=1)
+    assert (first.failed, first.unanswered) == (2, 1)
+    for _ in range(3):  # in later calls, each of which reads the file anew
+        store = CommandStore(store.path)
+        store.load()
+        wanted = plan(store, tasks(2), chat(server))
+        run_inference(wanted, store, concurrency=1)
+        found = [store.for_execution(task, "m", 0) for task in tasks(2)]
+        assert [each and each.generated_command for each in found] == ["ls -l", None]
+    assert len(server.requests) == 3  # only the one that got no answer was made again
+    run_inference(plan(store, tasks(2), chat(server), refresh=True), store, concurrency=1)
+    assert len(server.requests) == 5
+    assert not plan(store, tasks(2), chat(server)).jobs
+    refreshed = store.for_execution(tasks(2)[1], "m", 0)
+    assert refreshed is not None
+    assert refreshed.generated_command == "ls -l"
+
+
+def test_asking_five_times_does_not_lift_a_model_that_refuses(
+    server: ChatServer, store: CommandStore
+) -> None:
+    server.script = [completion() if n % 2 else completion("I can't.") for n in range(10)]
+    for _ in range(5):
+        wanted = plan(store, tasks(5), chat(server, "a"), chat(server, "b"))
+        run_inference(wanted, store, concurrency=1)
+    found = [store.for_execution(task, model, 0) for task in tasks(5) for model in "ab"]
+    assert sum(each is not None and each.generated_command is not None for each in found) == 5
+    assert len(server.requests) == 10
+
+
+def test_a_refresh_answered_without_a_command_replaces_the_command(
+    server: ChatServer, store: CommandStore
+) -> None:
+    server.script = [completion(), completion("I can't.")]
+    for refresh in (False, True, False):
+        wanted = plan(store, tasks(1), chat(server), refresh=refresh)
+        run_inference(wanted, store, concurrency=1)
+    found = store.for_execution(tasks(1)[0], "m", 0)
+    assert found is not None
+    assert (found.generated_command, found.error) == (None, "the model declined")
+    assert len(server.requests) == 2
+
+
+def test_a_better_extractor_reads_kept_answers_without_asking(
+    server: ChatServer, store: CommandStore
+) -> None:
+    def broken(text: str) -> Extraction:
+        raise KeyError(text)
+
+    def better(text: str) -> Extraction:
+        return Extraction(text.removeprefix("RUN "), "mine")
+
+    server.then = completion("RUN make it so")
+    wanted = plan(store, tasks(1), chat(server))
+    run_inference(wanted, store, concurrency=1, terms=Terms(extract=broken))
+    for _ in range(2):
+        wanted = plan(store, tasks(1), chat(server), extract=better)
+        run_inference(wanted, store, concurrency=1, terms=Terms(extract=better))
+    first, second = lines(store)
+    assert "KeyError" in first["error"]
+    assert (second["generated_command"], second["command_from"]) == ("make it so", "mine")
+    assert "error" not in second
+    assert len(server.requests) == 1
+
+
 def test_going_back_to_an_earlier_prompt_puts_it_in_force(
     server: ChatServer, store: CommandStore
 ) -> None:

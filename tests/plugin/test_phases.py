@@ -236,6 +236,38 @@ def test_a_reply_without_a_command_is_the_models_failure(
     evaluation.run("--shelleval-phase=execution", *mode).assert_outcomes(passed=2, failed=1)
 
 
+def test_an_answer_without_a_command_stays_the_models_failure(
+    evaluation: Evaluation, mode: tuple[str, ...]
+) -> None:
+    evaluation.pytester.makeconftest(
+        """
+        from pathlib import Path
+
+        class Moody:
+            async def generate(self, request):
+                asked = Path("asked.txt")
+                before = asked.read_text() if asked.exists() else ""
+                asked.write_text(before + request.task.task_id + "\\n")
+                if request.task.task_id == "copy" and "copy" not in before:
+                    return "I am sorry, but I would rather not do that."
+                return request.task.gold_command
+
+        def pytest_shelleval_model(name, settings):
+            return Moody()
+        """
+    )
+    args = ("--shelleval-model=moody", *mode)
+    done = evaluation.run(*args, "--shelleval-phase=inference")
+    assert done.ret == 0  # there is nothing that asking again could bring
+    done.stdout.fnmatch_lines(["  1 of 3 were answered without a command, the model's failure: *"])
+    for _ in range(2):
+        evaluation.run(*args).assert_outcomes(passed=2, failed=1)
+        assert evaluation.statuses()["copy"] == "failed"
+    assert asked(evaluation) == ["copy", "count", "make-file"]
+    (evaluation.folder / "asked.txt").write_text("copy")
+    evaluation.run(*args, "--shelleval-refresh").assert_outcomes(passed=3)
+
+
 def test_collect_only_says_what_a_run_would_cost(evaluation: Evaluation) -> None:
     args = ("--shelleval-price-input=2", "--shelleval-price-output=8", "--shelleval-max-tokens=100")
     # neither a key nor a server is needed to reckon
