@@ -20,7 +20,7 @@ class Changes:
     replies: int = 0
     """Records with a raw reply that the rules apply to."""
     own: int = 0
-    """Records whose command came from the model itself or from a hook; they stay."""
+    """Records whose command came from the model itself, a tool call or a hook; they stay."""
     gained: int = 0
     """Now a command, none before."""
     lost: int = 0
@@ -41,7 +41,7 @@ def re_extract(path: Path, *, dry_run: bool = False) -> Changes:
 
     The file is replaced whole, after a copy of it was made beside it (``NAME.bak``, ``NAME.bak.2``,
     ...). Records without a raw reply stay as they are, as do all other fields, and records whose
-    command the model gave itself (its own code, oracle, noop) or the hook pytest_shelleval_extract
+    command a tool call gave, the model itself (its own code, oracle, noop) or the hook pytest_shelleval_extract
     found. With *dry_run* only counts. Raises UserError for a file that can't be read or written, or
     has broken lines.
     """
@@ -118,7 +118,7 @@ def add_parser(subparsers: Any) -> None:
         help="apply today's extraction to the raw replies in a commands.jsonl",
         description="Find the commands in kept raw replies again, by the rules of this version, "
         "without asking the model. The file is replaced whole; a copy stays beside it. Commands that "
-        "a model's own code gave, or the hook pytest_shelleval_extract, stay.",
+        "a tool call gave, a model's own code, or the hook pytest_shelleval_extract, stay.",
     )
     parser.add_argument("file", type=Path, help="a commands.jsonl")
     parser.add_argument("--dry-run", action="store_true", help="say what would change, and stop")
@@ -139,7 +139,7 @@ def run(args: argparse.Namespace) -> int:
     if done.changed:
         print(f"  {done.gained} gained a command, {done.lost} lost it, {done.other} got another")
     if done.own:
-        print(f"  {done.own} commands of models' own code or of a hook stay as they are")
+        print(f"  {done.own} commands of tool calls, models' own code or a hook stay as they are")
     if done.backup is not None:
         print(f"  the file as it was: {done.backup}")
     return 0

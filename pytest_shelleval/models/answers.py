@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
+from pytest_shelleval.core.commands import PROVIDER_ERROR
 from pytest_shelleval.models.base import Reply
+from pytest_shelleval.models.tool_calls import read_tool_calls
 
 
 @dataclass(eq=False)
@@ -79,21 +81,38 @@ def read_reply(body: bytes, kind: str, url: str) -> Reply:
     choices = data.get("choices") if isinstance(data, dict) else None
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         if isinstance(data, dict) and data.get("error"):
-            said, code = server_message(data)
-            quota = code == "insufficient_quota"
-            raise Failure(f"{url} answered with an error: {said}", retry=not quota, shared=True)
+            raise _fault(data["error"], url)
         raise Failure(f"{url} answered without any choice", retry=True)
     choice = choices[0]
     message = choice.get("message")
     message = message if isinstance(message, dict) else {}
     reasoning = message.get("reasoning_content") or message.get("reasoning")
     finish = choice.get("finish_reason")
+    text = _text(message.get("content")) or _text(choice.get("text"))
+    raw, command = read_tool_calls(message.get("tool_calls"))
+    fault = choice.get("error")
+    if not text and not raw:
+        fault = fault or message.get("error") or data.get("error")
+    if fault or finish == PROVIDER_ERROR:
+        raise _fault(fault or "its reply was broken off, with finish_reason 'error'", url)
+    if command:
+        text = f"{text}\n{raw}".lstrip()
+    elif text:
+        command = None
     return Reply(
-        text=_text(message.get("content")) or _text(message.get("refusal")),
+        text=text or raw or _text(message.get("refusal")),
+        command=command,
         reasoning=reasoning if isinstance(reasoning, str) else None,
         finish_reason=finish if isinstance(finish, str) else None,
         usage=_usage(data.get("usage")),
     )
+
+
+def _fault(error: object, url: str) -> Failure:
+    """What an error object in an answer of status 200 comes to: the server's fault."""
+    said, code = server_message({"error": error})
+    retry = code != "insufficient_quota"
+    return Failure(f"{url} answered with an error: {said}", retry=retry, shared=True)
 
 
 def _text(content: object) -> str:

@@ -42,7 +42,8 @@ class Reply:
     text: str
     """The raw text; kept in commands.jsonl, and the command is extracted from it."""
     command: str | None = None
-    """The command itself, from a model that knows it (oracle, own code); skips extraction."""
+    """The command itself, from a model that knows it (oracle, own code) or from a tool call; skips
+    extraction."""
     reasoning: str | None = None
     finish_reason: str | None = None
     usage: dict[str, int] | None = None

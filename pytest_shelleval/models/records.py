@@ -16,7 +16,7 @@ from pytest_shelleval.models.extract import OPEN_ENDED_RULES, Extraction
 Extract = Callable[[str], Extraction]
 
 BY_MODEL, BY_HOOK = "model", "hook"
-"""``command_from`` of a command that own code gave: no rule of ours may replace it."""
+"""``command_from`` of a command that own code or a tool call gave: no rule of ours may replace it."""
 
 _EXTRA = ("tags", "difficulty_level", "timeout", "steps")
 

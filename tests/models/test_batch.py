@@ -80,7 +80,7 @@ def test_an_answer_without_a_command_is_final_in_a_batch_too(
     batches: BatchServer, store: CommandStore
 ) -> None:
     batches.answer = lambda request: (
-        completion("I can't.") if "thing 1" in str(request) else error(500, "oops")
+        completion("I can't.") if "thing 1" in str(request) else completion("", finish="error")
     )
     summary = InferenceSummary()
     run(plan(store, tasks(2), chat(batches)), store, summary=summary)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from importlib.util import find_spec
 from typing import Any
 
@@ -59,6 +60,19 @@ def test_parameters_that_are_none_are_left_out_and_unknown_ones_sent(server: Cha
     assert server.requests[0]["top_k"] == 3
 
 
+def provider_error(content: str) -> Answer:
+    """A choice as OpenRouter gives it where the provider behind it has failed."""
+    answer = json.loads(completion(content, finish="error").body)
+    answer["choices"][0]["error"] = {"code": 502, "message": "Provider returned error"}
+    return Answer(body=json.dumps(answer))
+
+
+def test_a_providers_fault_is_told(server: ChatServer) -> None:
+    server.then = provider_error("")
+    with pytest.raises(ServerFault, match="answered with an error: Provider returned error"):
+        ask(server.url, max_retries=1)
+
+
 @pytest.mark.parametrize(
     "trouble",
     [
@@ -83,6 +97,11 @@ def test_parameters_that_are_none_are_left_out_and_unknown_ones_sent(server: Cha
         Answer(body='{"id": "x", "choices": null}'),
         Answer(body="[]"),
         Answer(body="[" * 100_000),
+        provider_error(content=""),
+        provider_error(content='{"command":"rm -r'),
+        completion(COMMAND, finish="error"),
+        completion("", error={"message": "upstream failed", "code": 502}),
+        completion(None, message={"error": {"message": "upstream failed"}}),
     ],
     ids=lambda answer: f"{answer.status}-{answer.body[:12]!r}-{dict(answer.headers)}",
 )
@@ -189,6 +208,58 @@ def test_odd_content(server: ChatServer, content: object, text: str) -> None:
 def test_a_refusal_is_the_text(server: ChatServer) -> None:
     server.then = completion(None, message={"refusal": "I won't."})
     assert ask(server.url).text == "I won't."
+
+
+def call(arguments: object, **more: object) -> dict[str, Any]:
+    function = {"name": "bash", "arguments": arguments}
+    return {"id": "call_1", "type": "function", "function": function, **more}
+
+
+@pytest.mark.parametrize(
+    ("calls", "command"),
+    [
+        *[
+            ([call(json.dumps({"why": "x", name: "ls -l"}))], "ls -l")
+            for name in ("command", "cmd", "script", "code", "input")
+        ],
+        ([call({"command": "ls -l"})], "ls -l"),
+        ([call('{"cmd": ["grep", "a b", "f"]}')], "grep 'a b' f"),
+        ([call('{"cmd": ["ls -l"]}')], "ls -l"),
+        ([call('{"cmd": ["mkdir a", "cd a"]}')], "mkdir a\ncd a"),
+        ([call('{"command": null, "cmd": "ls -l"}')], "ls -l"),
+        ([{"type": "custom", "custom": {"name": "bash", "input": "ls -l"}}], "ls -l"),
+        ([call('{"command": "[your_command_here]"}')], None),
+        ([call('{"code": "import os\\nprint(1)"}')], None),
+        ([call('{"command": {"a": 1}}')], None),
+        ([call('{"command": ["ls", 1]}')], None),
+        ([call('{"path": "/"}')], None),
+        ([call('["ls"]')], None),
+        ([call("")], None),
+        ([call(None)], None),
+        ([{}], None),
+        (["ls"], None),
+        ({}, None),
+        ([call('{"command": "mkdir a"}'), call('{"command": "ls"}')], ""),
+        ([call({"command": "mkdir a"}), call({"command": "ls"})], ""),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("content", [None, "I will look."])
+def test_a_tool_call(
+    server: ChatServer, calls: object, command: str | None, content: str | None
+) -> None:
+    server.then = completion(content, message={"tool_calls": calls}, finish="tool_calls")
+    reply = ask(server.url)
+    assert (reply.command or "") == (command or "")
+    if content:
+        assert reply.text.startswith(content)
+
+
+def test_the_text_of_a_choice(server: ChatServer) -> None:
+    answer = json.loads(completion().body)
+    answer["choices"] = [{"text": COMMAND, "finish_reason": "stop"}]
+    server.then = Answer(body=json.dumps(answer))
+    assert ask(server.url).text == COMMAND
 
 
 @pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])

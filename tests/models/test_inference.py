@@ -311,6 +311,47 @@ def test_failures_of_every_kind_become_records(store: CommandStore) -> None:
     assert model.closed == 1
 
 
+def test_a_providers_fault_is_no_answer(server: ChatServer, store: CommandStore) -> None:
+    server.then = completion("", finish="error")
+    model = chat(server, max_retries=0)
+    summary = run_inference(plan(store, tasks(1), model), store, concurrency=1)
+    assert (summary.failed, summary.unanswered) == (1, 1)
+    assert "finish_reason 'error'" in lines(store)[0]["error"]
+    assert lines(store)[0]["raw_response"] is None
+    assert len(plan(store, tasks(1), model).jobs) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command", "rule"),
+    [
+        ('{"cmd": ["ls", "-l"]}', "ls -l", "model"),
+        ('{"command":"echo "a" > f"}', 'echo "a" > f', "json-repaired"),  # by the rules for text
+        ("ls -l", "ls -l", "text"),
+        ('{"path": "/"}', None, None),
+    ],
+)
+def test_a_tool_call_becomes_a_record(
+    server: ChatServer, store: CommandStore, arguments: str, command: str | None, rule: str | None
+) -> None:
+    calls = [{"type": "function", "function": {"name": "bash", "arguments": arguments}}]
+    server.then = completion(None, message={"tool_calls": calls}, finish="tool_calls")
+    run_inference(plan(store, tasks(1), chat(server)), store, concurrency=1)
+    (record,) = lines(store)
+    assert (record["generated_command"], record["command_from"]) == (command, rule)
+    assert record["raw_response"] == arguments
+    assert not plan(store, tasks(1), chat(server)).jobs
+
+
+def test_of_several_tool_calls_none_is_the_answer(server: ChatServer, store: CommandStore) -> None:
+    calls = [{"function": {"name": "bash", "arguments": {"command": each}}} for each in ("a", "b")]
+    server.then = completion(None, message={"tool_calls": calls}, finish="tool_calls")
+    run_inference(plan(store, tasks(1), chat(server)), store, concurrency=1)
+    (record,) = lines(store)
+    assert record["generated_command"] is None
+    assert record["error"] == "the reply holds no command"
+    assert json.loads(record["raw_response"]) == calls
+
+
 def test_an_extractor_of_the_users_own(store: CommandStore) -> None:
     def extract(text: str) -> Extraction:
         if text == "bad":
