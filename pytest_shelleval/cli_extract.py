@@ -80,8 +80,8 @@ def _apply(record: dict[str, Any], changes: Changes, where: str) -> None:
     if not isinstance(raw, str):
         raise UserError(f"{where}: field 'raw_response': a string expected")
     changes.replies += 1
-    found = extract_command(raw)
-    command, error = verdict(found, record.get("finish_reason"))
+    found = verdict(extract_command(raw), raw, record.get("finish_reason"))
+    command, error = found.command, found.reason
     if command == before:
         return
     changes.gained += before is None

@@ -37,8 +37,11 @@ class Extraction:
     """What the model thought aloud in ``<think>`` tags."""
 
 
-def extract_command(text: str) -> Extraction:
+def extract_command(text: str, *, cut: bool = False) -> Extraction:
     """The shell command in *text*, a model's reply. Never raises; linear in the text's length.
+
+    With *cut*, that of a reply whose end is missing: one that is whole, not one that reaches to the
+    end (:data:`OPEN_ENDED_RULES`).
 
     First the reasoning comes off: ``<think>`` to ``</think>``; all before a ``</think>`` that was
     never opened; all after a ``<think>`` that is never closed. The reply ends at the first
@@ -74,7 +77,11 @@ def extract_command(text: str) -> Extraction:
         else:
             reason = "the reply is empty"
         return Extraction(None, "none", reason, reasoning)
+    if cut:
+        answer = answer[: next((b.start for b in _blocks(answer) if not b.closed), None)]
     command, rule, fault = _find(answer)
+    if cut and rule in OPEN_ENDED_RULES:
+        command, rule, fault = None, "none", "the reply ends in the middle of the command"
     return Extraction(command, rule, fault, reasoning)
 
 

@@ -16,9 +16,10 @@ _KEY = re.compile(
 _CLOSING = {'"': '"', "'": "'", "“": "”", "`": "`"}
 _QUOTES = {closing: re.compile(rf"\\.|{closing}", re.DOTALL) for closing in _CLOSING.values()}
 _NEXT_KEY = r",\s*[\"'“][A-Za-z_][\w .-]{0,60}[\"'”]\s*:"
+_HALF_A_KEY = r",\s*[\"'“][A-Za-z_][\w .-]{0,60}[\"'”]?\Z"
 # What may follow the closing quote. Each \s* is followed by something that is no white space: else
 # a long run of blanks would be read again from each of its characters.
-_END = re.compile(rf"\s*(?:\}}|,\s*\}}|{_NEXT_KEY}|\]|,\s*\]|```|\Z)")
+_END = re.compile(rf"\s*(?:\}}|,\s*\}}|{_NEXT_KEY}|{_HALF_A_KEY}|\]|,\s*\]|```|\Z)")
 _SURE_END = re.compile(rf"\s*(?:{_NEXT_KEY}|(?:,\s*)?\}}[\]}} \t]*(?:\r?\n|\Z|```|<))")
 _NOTHING_MORE = re.compile(r"\s*(?:```|\Z)")
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)

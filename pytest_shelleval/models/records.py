@@ -11,7 +11,7 @@ from pytest_shelleval.core.commands import Command
 from pytest_shelleval.core.redaction import redacted
 from pytest_shelleval.core.tasks import Task
 from pytest_shelleval.models.base import Message, Model, Reply, Request
-from pytest_shelleval.models.extract import OPEN_ENDED_RULES, Extraction
+from pytest_shelleval.models.extract import OPEN_ENDED_RULES, Extraction, extract_command
 
 Extract = Callable[[str], Extraction]
 
@@ -87,8 +87,9 @@ def _extracted(text: str, extract: Extract) -> Extraction:
 
 def _settle(record: Command, found: Extraction) -> None:
     """Write into *record*, which has the reply, what was *found* in it."""
+    found = verdict(found, record.raw_response or "", record.finish_reason)
     record.reasoning = record.reasoning or found.reasoning
-    record.generated_command, record.error = verdict(found, record.finish_reason)
+    record.generated_command, record.error = found.command, found.reason
     if record.generated_command is not None or found.rule in (BY_MODEL, BY_HOOK):
         record.command_from = found.rule
 
@@ -98,17 +99,24 @@ def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="microseconds")
 
 
-def verdict(found: Extraction, finish_reason: str | None) -> tuple[str | None, str | None]:
-    """The command, or why there is none."""
+def verdict(found: Extraction, text: str, finish_reason: str | None) -> Extraction:
+    """What was *found* in the reply *text*, given why the reply ended: a command that can be run, or
+    why there is none.
+    """
     cut = finish_reason == "length"
+    if cut and found.rule in OPEN_ENDED_RULES:  # half a command; a whole one may stand before it
+        found = extract_command(text, cut=True)
+        if found.command is None:
+            reason = "the reply was cut off at max_tokens, in the middle of the command"
+            return replace(found, reason=reason)
     if found.command is not None and found.command.strip():
-        if not cut or found.rule not in OPEN_ENDED_RULES:
-            return found.command, None
-        return None, "the reply was cut off at max_tokens, in the middle of the command"
+        return found
     if finish_reason == "content_filter":
-        return None, "the server's content filter withheld the reply"
-    reason = _one_line(found.reason or "the reply holds no command")
-    return None, f"{reason} (it was cut off at max_tokens)" if cut else reason
+        reason = "the server's content filter withheld the reply"
+    else:
+        reason = _one_line(found.reason or "the reply holds no command")
+        reason += " (it was cut off at max_tokens)" if cut else ""
+    return replace(found, command=None, reason=reason)
 
 
 def error_record(job: Job, *, error: str | None = None, **values: Any) -> Command:

@@ -75,6 +75,16 @@ def test_what_changed_is_rewritten_and_the_rest_stays(
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_a_reply_that_was_cut_off_after_its_command(tmp_path: Path) -> None:
+    path = tmp_path / "commands.jsonl"
+    cut = "Use `ls -l`, like this:\n```\nls -la /ho"
+    write(path, [record(0, cut, None, finish_reason="length", error="cut off")])
+    assert call(str(path)) == 0
+    found = json.loads(path.read_text())
+    assert (found["generated_command"], found["command_from"]) == ("ls -l", "inline")
+    assert "error" not in found
+
+
 def test_an_older_backup_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "c.jsonl"
     write(path, RECORDS)

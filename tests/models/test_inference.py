@@ -311,6 +311,40 @@ def test_failures_of_every_kind_become_records(store: CommandStore) -> None:
     assert model.closed == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "command"),
+    [
+        ('{"command":"ls -l"}\n\nThis lists the fi', "ls -l"),
+        ('{"command":"ls -l","why":"it lists the fi', "ls -l"),
+        ('{\n "command": "ls -l",\n "explana', "ls -l"),
+        ('{\n "command": "ls -l",\n "explanation"', "ls -l"),
+        ('```json\n{"command":"ls -l"}\n', "ls -l"),
+        ("```bash\nls -l\n```\nThis lists the fi", "ls -l"),
+        ("```bash\nls -l\n```\nOr:\n```bash\nls -la /ho", "ls -l"),
+        ("```\nls -l\n```\nOr, with bash:\n```bash\nls -la /ho", "ls -l"),
+        ("Use `ls -l`: it lists the fi", "ls -l"),
+        ("Use `ls -l`, like this:\n```\nls -la /ho", "ls -l"),
+        ("Use `ls -l`, like this:\n```bash\n$ ls -la /ho", "ls -l"),
+        ("ls -l\n\nThis lists the fi", "ls -l"),
+        ("<think>a</think>Use `ls -l`:\n```\nls -la /ho", "ls -l"),
+        ("```bash\nls -la /ho", None),
+        ("Run ls:\n```bash\nls -la /ho", None),
+        ("ls\n```bash\nls -la /ho", None),
+        ('{"command":"ls -la /ho', None),
+        ('{"command":"echo "', None),
+        ("ls -la /ho", None),
+    ],
+)
+def test_a_whole_command_in_a_reply_that_was_cut_after_it(
+    server: ChatServer, store: CommandStore, text: str, command: str | None
+) -> None:
+    server.then = completion(text, finish="length")
+    run_inference(plan(store, tasks(1), chat(server)), store, concurrency=1)
+    (record,) = lines(store)
+    assert record["generated_command"] == command
+    assert ("cut off at max_tokens" in record.get("error", "")) == (command is None)
+
+
 def test_a_providers_fault_is_no_answer(server: ChatServer, store: CommandStore) -> None:
     server.then = completion("", finish="error")
     model = chat(server, max_retries=0)
