@@ -9,7 +9,7 @@ import resource
 import socket
 import struct
 
-from pytest_shelleval.sandboxes.local import etc, namespaces, rootfs
+from pytest_shelleval.sandboxes.local import etc, inherited, namespaces, rootfs
 from pytest_shelleval.sandboxes.local.layers import Place
 
 # CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE, NET_RAW,
@@ -57,12 +57,10 @@ def restrict(memory: int, program: bytes) -> None:
         os.dup2(null, descriptor)
     os.close(null)
     # 1, not 0: a core pattern that names a program ignores the limit, except for this value.
-    resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
-    files = allowed(resource.RLIMIT_NOFILE, _FILES)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, files), files))
+    inherited.set_limit(resource.RLIMIT_CORE, 1, 1)
+    inherited.set_limit(resource.RLIMIT_NOFILE, 1024, _FILES)
     # A second line behind the watchdog, twice the limit, since it counts what is only reserved.
-    data = allowed(resource.RLIMIT_DATA, 2 * memory)
-    resource.setrlimit(resource.RLIMIT_DATA, (data, data))
+    inherited.set_limit(resource.RLIMIT_DATA, 2 * memory, 2 * memory)
     namespaces.inherit_capability(_EXTRA_CAPABILITY)
     namespaces.limit_capabilities(_CAPABILITIES)
     namespaces.install_filter(program)

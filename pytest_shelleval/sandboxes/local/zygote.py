@@ -16,12 +16,12 @@ import socket
 
 from pytest_shelleval.sandboxes.local import (
     identity,
+    inherited,
     namespaces,
     protocol,
     rootfs,
     seccomp,
     supervisor,
-    world,
 )
 from pytest_shelleval.sandboxes.local.identity import StageError, stage
 
@@ -71,10 +71,7 @@ class Zygote:
 
     def __init__(self, client: socket.socket, limits: tuple[int, ...], image: str) -> None:
         self._client = client
-        # Python's own dispositions would be inherited by commands.
-        for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
-            signal.signal(number, signal.SIG_DFL)
-        os.umask(0o022)
+        inherited.shed()
         with stage("seccomp"):
             try:
                 program = seccomp.build(os.uname().machine)
@@ -83,9 +80,6 @@ class Zygote:
         # A kernel may be without keyrings, a container may deny them.
         with contextlib.suppress(OSError):
             namespaces.new_session_keyring()
-        # The kernel's memory killer should take a sandbox before anything of the host's.
-        with open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
-            file.write(b"500")
         self._identity = identity.enter([image] if image else rootfs.host_trees())
         self._configuration = supervisor.Configuration(limits, self._identity.ids)
         self._configuration.program = program
@@ -106,8 +100,7 @@ class Zygote:
         self._count = 0
         if self._identity.ids > 1:
             wanted = self._configuration.processes + _SPARE_PROCESSES
-            limit = world.allowed(resource.RLIMIT_NPROC, wanted)
-            resource.setrlimit(resource.RLIMIT_NPROC, (limit, limit))
+            inherited.set_limit(resource.RLIMIT_NPROC, wanted, wanted)
 
     @property
     def facts(self) -> Mapping[str, object]:
