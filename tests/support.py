@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,24 @@ ROWS: list[dict[str, Any]] = [
         "difficulty_level": "hard",
     },
 ]
+
+
+class Crowd:
+    """Processes that never sleep, each a session of its own, as the scheduler shares by session."""
+
+    def __init__(self) -> None:
+        self._all = [
+            subprocess.Popen(
+                [sys.executable, "-S", "-c", "while True: pass"], start_new_session=True
+            )
+            for _ in range(20 * len(os.sched_getaffinity(0)))
+        ]
+
+    def disperse(self) -> None:
+        for each in self._all:
+            each.kill()
+        for each in self._all:
+            each.wait()
 
 
 class Evaluation:

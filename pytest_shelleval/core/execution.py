@@ -1,7 +1,8 @@
 """Phase 2: run one task's setup, command and success condition in a sandbox, and judge.
 
 An infrastructure fault is tried again in a fresh sandbox, and becomes an error if it stays; it is
-never counted as the command's failure.
+never counted as the command's failure. What does not pass while the machine is too busy to give its
+steps their share of processor time is tried once more in a quiet moment before it counts.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Protocol
 from pytest_shelleval.core.commands import Command
 from pytest_shelleval.core.errors import SandboxError, SandboxUnavailable
 from pytest_shelleval.core.observation import mark
+from pytest_shelleval.core.quiet import Turn, Turns, wait_for_a_processor
 from pytest_shelleval.core.results import Result
 from pytest_shelleval.core.sandbox import Sandbox
 from pytest_shelleval.core.snapshots import Snapshots
@@ -75,6 +77,7 @@ class Execution:
         self._source = source
         self._use_snapshots = use_snapshots
         self._sandbox: Sandbox | None = None
+        self._turn: Turn | None = None
         self.trial: Trial | None = None
         """The last attempt, once :meth:`prepare` was called."""
 
@@ -88,6 +91,8 @@ class Execution:
             try:
                 return self._prepare_once()
             except SetupFailed as error:
+                if self._was_starved(str(error)):
+                    continue
                 self.result.fail_as_error("setup", str(error))
                 raise
             except SandboxError as error:
@@ -110,6 +115,11 @@ class Execution:
                 self._give_up_or_retry(error)
                 sandbox = None
             else:
+                failed = own and self.result.status == "failed"
+                if failed and self._was_starved(self.result.failure_reason()):
+                    sandbox = None
+                    continue
+                self._end_turn()
                 return self.result
 
     def again(self) -> Execution:
@@ -125,9 +135,37 @@ class Execution:
 
     def release(self) -> None:
         """Close the sandbox, if there is one. Never raises."""
+        self._end_turn()
         sandbox, self._sandbox = self._sandbox, None
         if sandbox is not None:
             sandbox.close()
+
+    def _take_turn(self) -> None:
+        if self._turn is not None:
+            return
+        alone = bool(self.result.starved)
+        turns: Turns | None = getattr(self._source, "turns", None)
+        self._turn = Turn([]) if turns is None else turns.take(alone=alone)
+        if alone:
+            wait_for_a_processor()
+
+    def _end_turn(self) -> None:
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            turn.end()
+
+    def _was_starved(self, reason: str) -> bool:
+        """Whether to try once more what did not pass for *reason*; then all is ready for that."""
+        starved = self.trial.starved if self.trial else {}
+        if not starved or self.result.starved:
+            return False
+        self.release()
+        parts = ", ".join(f"{step} {part:.0%}" for step, part in starved.items())
+        fault = f"{reason}, on a machine too busy to give it its share of processor time ({parts})"
+        _log.warning("%s: attempt %d: %s", self.result.name, self.result.attempt, fault)
+        self.result.restart(fault)
+        self.result.starved = starved
+        return True
 
     def _give_up_or_retry(self, error: SandboxError) -> None:
         self.release()
@@ -139,6 +177,7 @@ class Execution:
 
     def _prepare_once(self) -> Sandbox:
         result = self.result
+        self._take_turn()
         result.start_time = now()
         started = time.monotonic()
         sandbox = self._sandbox = self._source.acquire()
@@ -160,6 +199,7 @@ class Execution:
         return sandbox
 
     def _run_once(self, sandbox: Sandbox, score: Score | None) -> None:
+        self._take_turn()
         trial = self.trial
         if trial is None or trial.sandbox is not sandbox:  # the caller's sandbox
             trial = Trial(self.task, self.policy, self.result, sandbox, time.monotonic())

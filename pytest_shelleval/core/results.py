@@ -16,6 +16,7 @@ _KEPT_ON_RESTART = frozenset(
         "command",
         "attempt",
         "faults",
+        "starved",
         "worker",
         "steps",
         "tags",
@@ -104,6 +105,9 @@ class Result:
     """Sandboxes used; more than 1 after infrastructure faults."""
     faults: list[str] = field(default_factory=list)
     """Why earlier attempts were given up."""
+    starved: dict[str, float] = field(default_factory=dict)
+    """Of an attempt that did not pass and was made once more, since the machine was too busy: the
+    steps that got less than half of the processor time due to them, and the part that they got."""
     executions: list[str] | None = None
     """The status of each execution, where the command was run several times."""
     worker: str = "main"

@@ -33,6 +33,9 @@ class ExecResult:
     lacks: str | None = None
     """What the text asked for and the sandbox can't give on this machine, though a container could:
     ``ids``, users and groups beside root."""
+    starved: float | None = None
+    """Where the rest of the machine left the text's processes less than half of the processor time
+    that they were due: the part that they got, 0 to 1. None: they had their share, or nobody knows."""
 
 
 @runtime_checkable

@@ -86,6 +86,8 @@ class Trial:
         self.watch = Watch(result, sandbox)
         self.lacks: str | None = None
         """What a step asked for and did not get, a key of :data:`LACKING`."""
+        self.starved: dict[str, float] = {}
+        """The steps that got no fair share of processor time, see :attr:`ExecResult.starved`."""
         self._task = task
         self._policy = policy
         self._result = result
@@ -102,7 +104,7 @@ class Trial:
                 script = setup_script(self._task.setup_commands, strict=self._policy.strict_setup)
                 done = self._run_or_restore(script, snapshots)
                 self._result.setup_output = done.output
-                self._log_step("setup", script, done)
+                self._note_step("setup", script, done)
                 self._judge_setup(done, "setup")
         finally:
             self._result.durations["setup"] = round(time.monotonic() - started, 6)
@@ -128,7 +130,7 @@ class Trial:
         result.effects = observe(self.sandbox)
         result.end_time = now()
         self.lacks = self.lacks or done.lacks
-        self._log_step("command", text, done)
+        self._note_step("command", text, done)
         return done
 
     def check(self) -> ExecResult:
@@ -150,11 +152,13 @@ class Trial:
         result.tampered = tampered(self._task.success_condition, *effects)
         result.end_time = now()
         self.lacks = self.lacks or test.lacks
-        self._log_step("condition", self._task.success_condition, test)
+        self._note_step("condition", self._task.success_condition, test)
         return test
 
-    def _log_step(self, step: str, text: str, done: ExecResult) -> None:
+    def _note_step(self, step: str, text: str, done: ExecResult) -> None:
         name, where = self._result.name, self.sandbox.id
+        if done.starved is not None:
+            self.starved[step] = round(done.starved, 3)
         said = "timed out" if done.timed_out else f"exit code {done.exit_code}"
         if done.limit is not None:
             said += f", over the limit on {done.limit}"
@@ -197,7 +201,7 @@ class Trial:
             outputs.append(done.output)
             self._result.setup_output = "".join(outputs)
             which = f"setup command {number} of {last}"
-            self._log_step(which, command, done)
+            self._note_step(which, command, done)
             if done.exited and not done.timed_out:
                 raise SetupFailed(f"{which} ended the shell with exit code {done.exit_code}")
             if number == last or self._policy.strict_setup or done.timed_out:

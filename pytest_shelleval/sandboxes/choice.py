@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_shelleval.core.errors import SandboxError, SandboxUnavailable
+from pytest_shelleval.core.quiet import Turns
 from pytest_shelleval.core.sandbox import SandboxProvider
 from pytest_shelleval.core.scratch import left_behind
 from pytest_shelleval.sandboxes.base import Limits
@@ -122,6 +123,7 @@ def provide(wish: Wish) -> SandboxProvider:
         pool_size=pool_size,
         rootfs=wish.rootfs,
         snapshots=None if state is None else state / "snapshots",
+        turns=None if state is None else Turns(state),
     )
 
 

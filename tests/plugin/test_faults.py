@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import ROWS, Evaluation
+from tests.support import ROWS, Crowd, Evaluation
 
 MODEL = """
 import asyncio
@@ -190,3 +190,23 @@ def test_interrupted_inside_a_task(evaluation: Evaluation) -> None:
     assert process.wait(30) == 2
     assert all(line["status"] == "error" for line in evaluation.lines("results.jsonl"))
     assert os.path.exists(commands)
+
+
+def test_a_machine_that_is_too_busy(evaluation: Evaluation) -> None:
+    """The command needs a second of a processor, and gets it once the others have gone."""
+    work = "python3 -c 'import time\nwhile time.process_time() < 1: pass'"
+    evaluation.rows({**ROWS[0], "gold_command": f"{work} && {ROWS[0]['gold_command']}"})
+    options = ("--shelleval-sandbox=local", "--shelleval-command-timeout=4", "-n", "0")
+    run = start(evaluation, "--shelleval-model=oracle", *options)
+    log = evaluation.output / "debug.log"
+    wait_until(log.exists, run)
+    crowd = Crowd()
+    try:
+        wait_until(lambda: "too busy" in log.read_text(), run)
+    finally:
+        crowd.disperse()
+    assert run.wait() == 0
+    (result,) = evaluation.lines("results.jsonl")
+    assert (result["status"], result["attempt"]) == ("passed", 2)
+    assert result["starved"]["command"] < 0.5
+    assert result["faults"][0].startswith("the command timed out, on a machine too busy")

@@ -34,8 +34,8 @@ PLAIN, WITH_SHELL = b"n", b"s"
 
 REQUEST = struct.Struct("!BdII")
 """Operation, timeout, length of the directory, length of the text."""
-ANSWER = struct.Struct("!BiBdII")
-"""Flags, exit code, limit, seconds, length of the directory, length of the output."""
+ANSWER = struct.Struct("!BiBddII")
+"""Flags, exit code, limit, seconds, share of a starved step (NaN: was not), length of the directory, length of the output."""
 CONFIGURATION = struct.Struct("!QQQQ")
 """Memory, disk, processes, output: the limits, as the zygote gets them; an image's path follows."""
 
@@ -50,11 +50,14 @@ def answer(
     code: int = NO_CODE,
     limit: str | None = None,
     seconds: float = 0.0,
+    starved: float | None = None,
     directory: bytes = b"",
     output: bytes = b"",
 ) -> bytes:
     """An answer as it travels."""
-    head = ANSWER.pack(flags, code, LIMITS.index(limit), seconds, len(directory), len(output))
+    share = float("nan") if starved is None else starved
+    sizes = len(directory), len(output)
+    head = ANSWER.pack(flags, code, LIMITS.index(limit), seconds, share, *sizes)
     return head + directory + output
 
 

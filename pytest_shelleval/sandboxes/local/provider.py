@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import secrets
 import select
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pytest_shelleval.core.errors import SandboxError, SandboxUnavailable
+from pytest_shelleval.core.quiet import Turns
 from pytest_shelleval.core.sandbox import ExecResult
 from pytest_shelleval.core.snapshots import Snapshots
 from pytest_shelleval.sandboxes.base import START_DIRECTORY, Limits
@@ -128,6 +130,7 @@ class LocalSandbox:
             limit=answer.limit,
             duration=answer.seconds,
             lacks="ids" if answer.flags & protocol.LACKS_IDS else None,
+            starved=answer.starved,
         )
 
     def _send(self, request: bytes, seconds: float) -> socket.socket:
@@ -172,6 +175,7 @@ class Answer(NamedTuple):
     code: int
     limit: str | None
     seconds: float
+    starved: float | None
     directory: bytes
     output: bytes
     descriptors: list[int]
@@ -192,14 +196,15 @@ def receive(control: socket.socket, deadline: float) -> Answer:
             raise ConnectionResetError("its supervisor is gone")
         data += part
         if needed == head and len(data) >= head:
-            needed += sum(protocol.ANSWER.unpack_from(data)[4:])
-    flags, code, limit, seconds, directory_size, _ = protocol.ANSWER.unpack_from(data)
+            needed += sum(protocol.ANSWER.unpack_from(data)[5:])
+    flags, code, limit, seconds, share, directory_size, _ = protocol.ANSWER.unpack_from(data)
     middle = head + directory_size
     return Answer(
         flags,
         code,
         protocol.LIMITS[limit],
         seconds,
+        None if math.isnan(share) else share,
         bytes(data[head:middle]),
         bytes(data[middle:]),
         descriptors,
@@ -225,6 +230,7 @@ class LocalProvider:
         pool_size: int = 1,
         rootfs: Path | None = None,
         snapshots: Path | None = None,
+        turns: Turns | None = None,
     ) -> None:
         """*rootfs*: a folder or a tar to run on in place of the host's files;
         an ordinary user's own, or its files can't be changed.
@@ -235,6 +241,8 @@ class LocalProvider:
         self._rootfs = "host" if rootfs is None else str(rootfs)
         self.snapshots: Snapshots | None = Snapshots(snapshots)
         """What setups left; None has every setup run."""
+        self.turns = turns
+        """Where executions wait for each other, so that one can be alone; None: nowhere."""
         self._limits = limits or Limits()
         self._pool_size = pool_size
         self._lock = threading.Lock()

@@ -30,6 +30,7 @@ from pytest_shelleval.sandboxes.local.ids import Mediator
 from pytest_shelleval.sandboxes.local.observer import Observer
 from pytest_shelleval.sandboxes.local.output import Output
 from pytest_shelleval.sandboxes.local.session import Session
+from pytest_shelleval.sandboxes.local.share import Share
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -122,6 +123,7 @@ class Step:
         self.flags = 0
         self.code: int | None = None
         self.limit: str | None = None
+        self.starved: float | None = None
 
     def end(self, code: int | None, flags: int = 0) -> None:
         """Note how it ended; only the first end counts."""
@@ -137,7 +139,9 @@ class Step:
             self.flags |= protocol.TRUNCATED
         code = protocol.NO_CODE if self.code is None else self.code
         seconds = time.monotonic() - self.start
-        return protocol.answer(self.flags, code, self.limit, seconds, directory, self.output.take())
+        return protocol.answer(
+            self.flags, code, self.limit, seconds, self.starved, directory, self.output.take()
+        )
 
 
 class Supervisor:
@@ -161,6 +165,7 @@ class Supervisor:
         self._mediator = mediator
         self._running: dict[int, Step] = {}
         self._watchdog = watch.Watchdog(configuration.memory, configuration.processes)
+        self._share = Share()
         os.chdir(rootfs.HOME)
         self._ahead = ShellAhead(self._spawn, configuration.output) if ahead else None
         self._session = Session(self._spawn_apart, text, configuration.output)
@@ -364,16 +369,20 @@ class Supervisor:
         poll.register(step.output.descriptor, select.POLLIN)
         if session is not None:
             poll.register(session.report, select.POLLIN)
-        watchdog = self._watchdog
+        watchdog, share = self._watchdog, self._share
         watchdog.start(step.start)
+        share.start()
         while not step.done:
             now = time.monotonic()
             if now >= step.deadline:
+                share.look(now)
                 self._end_all()
                 step.done, step.code = True, None
                 step.flags = protocol.TIMED_OUT
                 break
             if now >= watchdog.next_look:
+                if now >= share.next_look:
+                    share.look(now)
                 step.limit = watchdog.look(now)
                 if step.limit is not None:
                     self._end_all()
@@ -400,6 +409,7 @@ class Supervisor:
                         poll.unregister(descriptor)
         if watchdog.crowded and step.code != 0 and step.limit is None:
             step.limit = "processes"
+        step.starved = share.starved()
         self._collect(step.output)
 
     def _collect(self, output: Output) -> None:

@@ -29,19 +29,19 @@ class Watchdog:
         """The limit that is passed, if one is."""
         self.next_look = now + _PAUSE
         resident = 0
-        processes = _processes()
-        for process in processes:
-            content = _read(f"/proc/{process}/statm").split()
+        running = processes()
+        for process in running:
+            content = read(f"/proc/{process}/statm").split()
             if len(content) > 2:
                 resident += int(content[1])
-        if len(processes) >= self._most_processes - _CROWD_MARGIN:
+        if len(running) >= self._most_processes - _CROWD_MARGIN:
             self.crowded = True
             # Where the kernel does not count processes per sandbox (before Linux 5.14).
-            if len(processes) > self._most_processes + _CROWD_MARGIN:
+            if len(running) > self._most_processes + _CROWD_MARGIN:
                 return "processes"
         # What is resident contains files, and what processes share more than once: only then is
         # it worth while to count exactly.
-        if resident * _PAGE > self._memory and sum(map(_own_memory, processes)) > self._memory:
+        if resident * _PAGE > self._memory and sum(map(_own_memory, running)) > self._memory:
             return "memory"
         return None
 
@@ -49,7 +49,7 @@ class Watchdog:
 def _own_memory(process: str) -> int:
     """Bytes of memory that is no file's; what is shared, by parts."""
     total = 0
-    for line in _read(f"/proc/{process}/smaps_rollup").splitlines():
+    for line in read(f"/proc/{process}/smaps_rollup").splitlines():
         if line.startswith((b"Pss_Anon:", b"Pss_Shmem:")):
             total += int(line.split()[1]) << 10
     return total
@@ -58,17 +58,19 @@ def _own_memory(process: str) -> int:
 def left_behind(session: int) -> bool:
     """Whether there are processes apart from the *session*'s shell (0 if it is gone) and the first."""
     expected = [b"%d" % session] if session else []
-    children = _read("/proc/1/task/1/children").split()
+    children = read("/proc/1/task/1/children").split()
     return children != expected or bool(
-        session and _read(f"/proc/{session}/task/{session}/children")
+        session and read(f"/proc/{session}/task/{session}/children")
     )
 
 
-def _processes() -> list[str]:
+def processes() -> list[str]:
+    """The ids of all processes of the sandbox but its first."""
     return [name for name in os.listdir("/proc") if name[0].isdigit() and name != "1"]
 
 
-def _read(path: str) -> bytes:
+def read(path: str) -> bytes:
+    """The start of a file of the kernel's; empty where there is none."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -96,7 +98,7 @@ def others_write(pipe: int, session: int) -> bool:
         return False  # the usual case, told by two short reads
     own = str(session)
     name = f"pipe:[{os.fstat(pipe).st_ino}]"
-    for process in _processes():
+    for process in processes():
         if process != own and (
             _link(f"/proc/{process}/fd/1") == name or _link(f"/proc/{process}/fd/2") == name
         ):
