@@ -176,7 +176,10 @@ def pytest_runtest_makereport(
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Let no traceback show a secret, also of tests that are not of a dataset."""
+    """Publish errors as errors and failures as failures; let no traceback show a secret."""
+    phase = vars(report).pop("shelleval_phase", None)
+    if phase is not None:
+        report.when = phase
     _hide_secrets(report)
 
 

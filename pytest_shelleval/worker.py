@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 
 _ATTRIBUTE = "shelleval_result"
 _LOG = "shelleval_log"
+PHASE = "shelleval_phase"
+"""The report's attribute that says in which phase it is to be published.
+
+pytest counts a failure of the setup phase as an error, one of the call phase as a failure. Until then
+``when`` stays the phase that was run: other plugins look at it while the report is made.
+"""
 ORIGIN = "shelleval_origin"
 """The report's attribute that says where a result is from that was not executed now."""
 
@@ -62,9 +68,8 @@ def complete_report(item: TaskItem, call: pytest.CallInfo[Any], report: pytest.T
     item.settle()
     if item.origin is not None:
         setattr(report, ORIGIN, item.origin)
-    # pytest counts a failure of the setup phase as an error, one of the call phase as a failure
     if report.failed:
-        report.when = "setup" if result.status == "error" else "call"
+        setattr(report, PHASE, "setup" if result.status == "error" else "call")
     _add_properties(item, report)
     if item.origin == "replayed":
         return  # the file has it

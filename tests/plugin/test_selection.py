@@ -128,3 +128,46 @@ def test_reruns_are_all_recorded_and_the_last_counts(evaluation: Evaluation) -> 
     assert len(evaluation.lines("results.jsonl")) == 3
     summary = evaluation.summary()
     assert (summary["total_samples"], summary["failed_samples"]) == (1, 1)
+
+
+SILENT = """
+    class Silent:
+        async def generate(self, request):
+            return "I am sorry, but I would rather not do that."
+
+    def pytest_shelleval_model(name, settings):
+        return Silent() if name == "silent" else None
+"""
+
+
+@pytest.mark.every_mode
+@pytest.mark.parametrize("args", [[], ["--reruns=1"]])
+def test_rerunfailures_and_a_reply_without_a_command(
+    evaluation: Evaluation, mode: tuple[str, ...], args: list[str]
+) -> None:
+    evaluation.pytester.makeconftest(SILENT)
+    evaluation.rows(ROWS[0])
+    done = evaluation.run("-p", "pytest_rerunfailures", "--shelleval-model=silent", *args, *mode)
+    done.assert_outcomes(failed=1)
+    statuses = [line["status"] for line in evaluation.lines("results.jsonl")]
+    assert statuses == ["failed"] * (1 + len(args))
+
+
+def test_conftest_sees_each_phase_as_it_was_run(evaluation: Evaluation) -> None:
+    evaluation.pytester.makeconftest(
+        SILENT
+        + """
+    import pytest
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(item, call):
+        report = yield
+        print("\\nPHASE", call.when, report.when, report.outcome)
+        return report
+    """
+    )
+    evaluation.rows(ROWS[0])
+    done = evaluation.run("--shelleval-model=silent", "-s", "-n", "0")
+    phases = [line for line in done.outlines if line.startswith("PHASE")]
+    assert phases == ["PHASE setup setup failed", "PHASE teardown teardown passed"]
+    done.assert_outcomes(failed=1)
