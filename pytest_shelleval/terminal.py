@@ -21,6 +21,11 @@ _REDRAW = 0.1
 _LINE = 1.0
 
 
+def _can_redraw(reporter: pytest.TerminalReporter) -> bool:
+    """Whether a line can be drawn again; a reporter of another plugin may not say, then it can't."""
+    return bool(getattr(reporter, "isatty", False))
+
+
 class Bar:
     """Shows how far something is: a bar on a terminal, a line per tenth elsewhere."""
 
@@ -41,7 +46,7 @@ class Bar:
         reporter, self._used = self._reporter, True
         if reporter is None:
             return
-        if reporter.isatty:
+        if _can_redraw(reporter):
             now = time.monotonic()
             if now - self._drawn >= _REDRAW or done == total:
                 self._drawn = now
@@ -61,7 +66,7 @@ class Bar:
 
     def end(self) -> None:
         """End the line of the bar."""
-        if self._reporter is not None and self._reporter.isatty and self._used:
+        if self._reporter is not None and self._used and _can_redraw(self._reporter):
             self._reporter.write_line("")
 
 
@@ -89,7 +94,7 @@ class Progress:
     def say(self, text: str) -> None:
         """Show a line about the waiting: in place of the bar on a terminal, as a line elsewhere."""
         reporter = self._reporter
-        if reporter is not None and reporter.isatty:
+        if reporter is not None and _can_redraw(reporter):
             reporter.rewrite(f"shelleval inference: {text}"[:78], erase=True)
         elif reporter is not None:
             reporter.write_line(inert(f"shelleval inference: {text}"))

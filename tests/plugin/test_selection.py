@@ -171,3 +171,42 @@ def test_conftest_sees_each_phase_as_it_was_run(evaluation: Evaluation) -> None:
     phases = [line for line in done.outlines if line.startswith("PHASE")]
     assert phases == ["PHASE setup setup failed", "PHASE teardown teardown passed"]
     done.assert_outcomes(failed=1)
+
+
+def test_a_terminal_reporter_that_does_not_say_if_it_can_redraw(evaluation: Evaluation) -> None:
+    evaluation.pytester.makeconftest(
+        """
+        import pytest
+
+        class Plain:
+            \"\"\"As that of pytest-tldr.\"\"\"
+
+            def __init__(self, config):
+                self.config = config
+
+            def write_line(self, line):
+                print(line)
+
+            def ensure_newline(self):
+                print()
+
+            def section(self, title):
+                print("PLAIN", title)
+
+            def pytest_sessionfinish(self, exitstatus):
+                self.config.hook.pytest_terminal_summary(
+                    config=self.config, terminalreporter=self, exitstatus=exitstatus
+                )
+
+        @pytest.hookimpl(trylast=True)
+        def pytest_configure(config):
+            config.pluginmanager.unregister(name="terminalreporter")
+            config.pluginmanager.register(Plain(config), "terminalreporter")
+        """
+    )
+    done = evaluation.run("--shelleval-model=oracle", "--shelleval-validate", "-n", "0", "-s")
+    assert done.ret == 0
+    assert set(evaluation.statuses().values()) == {"passed"}
+    done.stdout.fnmatch_lines(
+        ["shelleval validation: *", "shelleval inference: 3/3 *", "PLAIN shelleval", "report: *"]
+    )
