@@ -44,11 +44,8 @@ class DatasetFile(pytest.File):
     def build(cls, parent: pytest.Collector, run: Run, number: int) -> DatasetFile:
         """The file of source *number* of *run*."""
         source = run.sources[number]
-        path = source.path
-        inside = _inside(path, run.rootdir)
-        # a file outside rootdir would get an empty node id
-        nodeid: dict[str, Any] = {} if inside and not source.copy else {"nodeid": source.nodeid}
-        file: DatasetFile = cls.from_parent(parent, path=path, **nodeid)
+        # pytest's own node id of a file outside rootdir is empty
+        file: DatasetFile = cls.from_parent(parent, path=source.path, nodeid=source.nodeid)
         file.run = run
         file.number = number
         return file
@@ -85,10 +82,6 @@ def deselect_other_shards(config: pytest.Config, run: Run, items: list[pytest.It
         gone = set(others)
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if item not in gone]
-
-
-def _inside(path: Path, folder: Path) -> bool:
-    return path.resolve().is_relative_to(folder.resolve())
 
 
 class TaskItem(pytest.Function):

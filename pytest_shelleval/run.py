@@ -6,6 +6,7 @@ The controller and every xdist worker has one, in ``config.stash``.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -82,8 +83,8 @@ class Run:
     def _commands_source(self) -> Source:
         """What is collected without a dataset. Raises UserError where it is not there."""
         self.check_commands_file()
-        file = self.settings.commands_file
-        return Source(file.name, file, _nodeid(file, self.rootdir))
+        file = _as_collected(self.settings.commands_file, self.rootdir)
+        return Source(file.name, file, os.path.relpath(file, self.rootdir))
 
     def check_commands_file(self) -> None:
         """See that there are commands to execute. Raises UserError."""
@@ -295,12 +296,12 @@ def run_of(config: pytest.Config) -> Run | None:
 def _source(name: str, rootdir: Path, directory: Path, cache: Path, split: str) -> Source:
     from pytest_shelleval.core.datasets import is_hub_name, is_quick
 
-    path = directory / name
+    path = _as_collected(directory / name, rootdir)
+    nodeid = os.path.relpath(path, rootdir)
     if path.is_file():
-        nodeid = _nodeid(path, rootdir)
         copied = not is_quick(path)
     elif path.is_dir() or is_hub_name(name):
-        nodeid = f"{name.strip('/')}[{split}]"
+        nodeid = f"{nodeid if path.is_dir() else name}[{split}]"
         copied = True
     else:
         raise UserError(f"dataset {name}: no such file or folder")
@@ -311,9 +312,12 @@ def _source(name: str, rootdir: Path, directory: Path, cache: Path, split: str) 
     return Source(name, path if path.is_file() else copy, nodeid, copy)
 
 
-def _nodeid(path: Path, rootdir: Path) -> str:
-    """The node id of *path*: relative to *rootdir*, else just its name."""
-    try:
-        return path.resolve().relative_to(rootdir.resolve()).as_posix()
-    except ValueError:
-        return path.name
+def _as_collected(path: Path, rootdir: Path) -> Path:
+    """*path* as pytest writes it: absolute, without ``..``, and with its symbolic links."""
+    plain = Path(os.path.abspath(path))
+    if path.exists() and not (plain.exists() and plain.samefile(path)):
+        plain = path.resolve()  # ".." comes after a link to a folder, and leads elsewhere
+    real, root = plain.resolve(), rootdir.resolve()
+    if real.is_relative_to(root) and not plain.is_relative_to(rootdir):
+        return rootdir / real.relative_to(root)  # a link leads to rootdir, or rootdir is one
+    return plain

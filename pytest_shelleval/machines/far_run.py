@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -55,8 +56,9 @@ class FarRun(Run):
     def _collected(self, nodeid: str) -> Path | None:
         """The project's own file, where the project is here too: then its conftest.py counts."""
         for folder in (self.rootdir, self.rootdir / self._arrival.letter["project"]):
-            if (folder / nodeid).is_file():
-                return folder / nodeid
+            path = Path(os.path.abspath(folder / nodeid))
+            if path.is_file():
+                return path
         return None
 
     def check_own(self, config: pytest.Config) -> None:

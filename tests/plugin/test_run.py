@@ -211,3 +211,68 @@ def test_a_dataset_outside_of_rootdir_and_in_another_format(
     done.assert_outcomes(passed=3)
     assert done.stdout.str().count("own fixture") == 3
     done.stdout.fnmatch_lines_random(["*t.parquet::make-file*", "*u.json::count*"])
+
+
+PATHS = [
+    # how the user writes it, its node id
+    ("sub/../tasks.jsonl", "tasks.jsonl"),
+    ("../elsewhere/tasks.jsonl", "../elsewhere/tasks.jsonl"),
+    ("tasks.jsonl/", "tasks.jsonl"),
+    ("a file.jsonl", "a file.jsonl"),
+    ("linked file.jsonl", "linked file.jsonl"),
+    ("linked/tasks.jsonl", "linked/tasks.jsonl"),
+    ("{behind}/tasks.jsonl", "tasks.jsonl"),
+]
+
+
+@pytest.fixture
+def project(evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch) -> Evaluation:
+    """A project with datasets for each of PATHS, in which the test runs pytest."""
+    top = evaluation.folder
+    evaluation.folder = folder = top / "project"
+    for name in ("project/tasks", "project/a file", "elsewhere/tasks", "beside"):
+        evaluation.rows(*ROWS, name=f"../{name}.jsonl")
+    (folder / "sub").mkdir()
+    (folder / "linked file.jsonl").symlink_to("tasks.jsonl")
+    (folder / "linked").symlink_to("../elsewhere")
+    (top / "behind").symlink_to("project")
+    evaluation.pytester.makefile(".ini", **{"project/pytest": "[pytest]\n"})
+    monkeypatch.chdir(folder)
+    return evaluation
+
+
+@pytest.mark.parametrize(("path", "nodeid"), PATHS, ids=[path for path, _ in PATHS])
+def test_a_dataset_path_in_any_spelling(
+    project: Evaluation, mode: tuple[str, ...], path: str, nodeid: str
+) -> None:
+    path = path.format(behind=project.folder.parent / "behind")
+    oracle = "--shelleval-model=oracle"
+    done = project.run(oracle, "-v", *mode, dataset=path)
+    done.assert_outcomes(passed=3)
+    assert set(project.statuses().values()) == {"passed"}
+    done.stdout.fnmatch_lines_random([f"*{nodeid}::copy*"])
+    # as the user writes it, and as pytest does
+    for named in (path.rstrip("/"), nodeid):
+        project.run(oracle, f"{named}::copy", *mode, dataset=path).assert_outcomes(passed=1)
+    done = project.run(oracle, f"--deselect={nodeid}::copy", *mode, dataset=path)
+    done.assert_outcomes(passed=2, deselected=1)
+
+
+def test_a_dataset_path_that_goes_up_from_a_linked_folder(project: Evaluation) -> None:
+    done = project.run("--shelleval-model=oracle", "-v", dataset="linked/../beside.jsonl")
+    done.assert_outcomes(passed=3)
+    done.stdout.fnmatch_lines_random(["*../beside.jsonl::copy*"])
+
+
+@pytest.mark.parametrize("folder", ["../elsewhere", "linked", "sub/../../elsewhere"])
+def test_a_commands_file_path_in_any_spelling(
+    project: Evaluation, mode: tuple[str, ...], folder: str
+) -> None:
+    name = f"--shelleval-commands-file={folder}/com mands.jsonl"
+    project.run("--shelleval-model=oracle", "--shelleval-phase=inference", name)
+    assert (project.folder.parent / "elsewhere" / "com mands.jsonl").exists()
+    done = project.run("--shelleval-phase=execution", name, *mode, dataset=None)
+    done.assert_outcomes(passed=3)
+    assert set(project.statuses().values()) == {"passed"}
+    done = project.run("--shelleval-phase=execution", name, *mode)
+    done.assert_outcomes(passed=3)
