@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from pytest_shelleval.models.money import Prices
 
 _log = logging.getLogger(__name__)
+_SHOWING = ("collectonly", "setuponly", "showfixtures", "show_fixtures_per_test", "cacheshow")
+"""pytest's options that run no test; ``--setup-plan`` implies ``--setup-only``."""
 
 
 class Controller:
@@ -56,13 +58,13 @@ class Controller:
         """Read the datasets, and see that a sandbox can be had, before anything is spent."""
         try:
             self.run.subjects  # noqa: B018 - loads and checks
-            if not self.config.option.collectonly:
+            if not self.only_shows:
                 self.phase1.check()
                 self._check_baseline()
                 self._hold_folder()
                 if self.run.settings.phase != "inference":
                     self.recorder.load()
-            if self._needs_sandbox and not self.config.option.collectonly:
+            if self._needs_sandbox and not self.only_shows:
                 self._check_sandbox()
                 self._make_state_directory()
         except (UserError, SandboxUnavailable) as error:
@@ -85,6 +87,11 @@ class Controller:
             workers=len(parsed(getattr(option, "tx", None) or ())) or None,
         )
         return list(map(inert, lines))
+
+    @property
+    def only_shows(self) -> bool:
+        """Whether pytest was asked to show something, such as ``--collect-only``, and to run nothing."""
+        return any(getattr(self.config.option, name, False) for name in _SHOWING)
 
     @property
     def _needs_sandbox(self) -> bool:
@@ -138,7 +145,7 @@ class Controller:
         from pytest_shelleval.known import has_own
 
         own = ("pytest_shelleval_sandboxes", "shelleval_sandboxes", "shelleval_sandbox")
-        return not self.config.option.collectonly and not has_own(self.config, *own)
+        return not self.only_shows and not has_own(self.config, *own)
 
     def state_directory(self) -> Path:
         """The folder that the processes of this run share, made if need be. Raises UserError."""
@@ -165,6 +172,8 @@ class Controller:
 
         Raises pytest.UsageError when it can't be done at all.
         """
+        if self.only_shows:
+            return
         subjects = self.run.subjects
         selected = [nodeid for nodeid in nodeids if nodeid in subjects]
         if not selected and self.run.settings.shard is None:
@@ -198,14 +207,14 @@ class Controller:
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
         """Phase 1 before the first test, and the gate after the last."""
         distributed = self.config.pluginmanager.hasplugin("dsession")
-        ready = not self.config.option.collectonly and (
+        ready = not self.only_shows and (
             not session.testsfailed or self.config.option.continue_on_collection_errors
         )
         if ready and not distributed:
             self.infer(item.nodeid for item in session.items)
             if self.run.settings.phase == "inference":
                 session.items.clear()
-        if self.config.option.collectonly and self.run.settings.phase != "execution":
+        if self.only_shows and not distributed and self.run.settings.phase != "execution":
             self._look_ahead(item.nodeid for item in session.items)
         outcome = yield
         asked = self.phase1.summary

@@ -129,8 +129,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Phase 1 alone runs no items: workers would only cost time."""
+    """Start no workers for phase 1 alone, which runs no items; make ``--setup-only`` a plan."""
     run = run_of(config)
+    if run is not None and getattr(config.option, "setuponly", False):
+        config.option.setupplan = True  # to set up a task is to execute its commands
     if run is not None and run.settings.phase == "inference":
         config.option.numprocesses = None
         config.option.dist = "no"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.models.batch_server import BatchServer
-from tests.support import ROWS, Evaluation
+from tests.support import MODES, ROWS, Evaluation
 
 MODEL = """
 from pathlib import Path
@@ -145,6 +145,35 @@ def test_collect_only_asks_nothing(evaluation: Evaluation) -> None:
     done.stdout.fnmatch_lines(["tasks.jsonl::make-file", "tasks.jsonl::copy"])
     assert asked(evaluation) == []
     assert not evaluation.output.exists()
+
+
+SANDBOXES = """
+def pytest_shelleval_sandboxes(settings):
+    Path("sandboxes.txt").touch()
+"""
+
+
+@pytest.mark.every_mode
+@pytest.mark.parametrize(
+    ("option", "shown"),
+    [
+        ("--setup-plan", "*SETUP * shelleval_sandbox (fixtures used:*"),
+        ("--setup-only", "*SETUP * shelleval_sandbox (fixtures used:*"),
+        ("--collect-only", "*<TaskItem make-file>*"),
+        ("--fixtures-per-test", "*fixtures used by make-file*"),
+    ],
+)
+def test_what_only_shows_asks_and_executes_nothing(
+    evaluation: Evaluation, mode: tuple[str, ...], option: str, shown: str
+) -> None:
+    evaluation.pytester.makeconftest(MODEL + SANDBOXES)
+    done = evaluation.run("--shelleval-model=counting", "--shelleval-validate", option, *mode)
+    assert done.ret == 0
+    if mode != MODES["n2"]:  # the fixtures of pytest-xdist's workers are not shown
+        done.stdout.fnmatch_lines([shown])
+    assert asked(evaluation) == []
+    assert not evaluation.output.exists()
+    assert not (evaluation.folder / "sandboxes.txt").exists()
 
 
 def test_progress_is_lines_in_a_log(evaluation: Evaluation) -> None:
