@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,19 +21,29 @@ _OWN_FIXTURES = ("shelleval_command", "shelleval_sandbox", "shelleval_sandboxes"
 
 def has_own(config: pytest.Config, *names: str) -> bool:
     """Whether a conftest.py or another plugin brings one of these hooks or fixtures."""
-    from pytest_shelleval import plugin
-
-    return any(
-        hasattr(other, name)
-        for other in config.pluginmanager.get_plugins()
-        if other is not plugin
-        for name in names
-    )
+    return not own_names(config).isdisjoint(names)
 
 
 def own_names(config: pytest.Config) -> set[str]:
     """Hooks and fixtures about sandboxes and verdicts that are not this plugin's."""
-    return {name for name in (*_OWN_HOOKS, *_OWN_FIXTURES) if has_own(config, name)}
+    hooks = {name for name in _OWN_HOOKS if getattr(config.hook, name).get_hookimpls()}
+    fixtures = {name for each in config.pluginmanager.get_plugins() for name in _fixtures_of(each)}
+    return hooks | fixtures.intersection(_OWN_FIXTURES)
+
+
+def _fixtures_of(holder: object) -> Iterator[str]:
+    """The names under which pytest registers the fixtures of a plugin, without this package's own.
+
+    pytest itself knows them only after the collection, and in the controller of workers never.
+    """
+    from pytest_shelleval import plugin
+
+    kind: Any = type(plugin.shelleval_sandboxes)
+    for part in (holder, *type(holder).__mro__):
+        for attribute, value in list(getattr(part, "__dict__", {}).items()):
+            if isinstance(value, kind) and value is not getattr(plugin, attribute, None):
+                # @pytest.fixture(name=...) comes before the attribute's name
+                yield value.name if value.name != value.__name__ else attribute
 
 
 class Known:

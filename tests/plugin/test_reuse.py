@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.plugin.test_resume import COUNTING, executed
+from tests.plugin.test_resume import COUNTING, RESUME, executed
 from tests.support import ROWS, Evaluation
 
 MODEL = """
@@ -69,6 +69,25 @@ def test_errors_are_not_reused_and_own_code_sees_every_task(counted: Evaluation)
     counted.rows(ROWS[0], {**ROWS[0], "task_id": "again"}, ERROR)
     counted.run(*ARGS, "-k", "a-0 or b-3").assert_outcomes(passed=2, failed=2, errors=2)
     assert Counter(executed(counted)) == {"make-file": 1, "again": 1, "error": 2}
+
+
+@pytest.mark.parametrize("args", [ARGS, (*ARGS, RESUME)], ids=["reuse", "resume"])
+@pytest.mark.parametrize(
+    "own",
+    [
+        '@pytest.fixture(name="shelleval_sandbox")\ndef own_sandbox(shelleval_sandbox):\n',
+        "@pytest.fixture\ndef shelleval_sandbox(shelleval_sandbox):\n",
+    ],
+    ids=["renamed", "plain"],
+)
+def test_an_own_fixture_sees_every_task_whatever_its_function_is_called(
+    counted: Evaluation, mode: tuple[str, ...], own: str, args: tuple[str, ...]
+) -> None:
+    conftest = counted.folder / "conftest.py"
+    conftest.write_text(f"{conftest.read_text()}\n{own}    return shelleval_sandbox\n")
+    counted.rows(ROWS[0], {**ROWS[0], "task_id": "again"})
+    counted.run(*args, "-k", "a-0 or b-3", *mode).assert_outcomes(passed=4)
+    assert Counter(executed(counted)) == {"make-file": 1, "again": 1}
 
 
 def test_with_resume_what_is_known_is_reused_too(

@@ -84,15 +84,37 @@ def test_sandboxes_of_the_users_own(evaluation: Evaluation, mode: tuple[str, ...
     done = evaluation.run("--shelleval-model=oracle", "--shelleval-validate", *mode)
     done.assert_outcomes(passed=3)
     assert "sandboxes (own)" in done.stdout.str()
-    fixture = """
+    for decorator, name in (
+        ('@pytest.fixture(scope="session")', "shelleval_sandboxes"),
+        ('@pytest.fixture(scope="session", name="shelleval_sandboxes")', "own_sandboxes"),
+    ):
+        fixture = f"""
         import pytest
 
-        @pytest.fixture(scope="session")
-        def shelleval_sandboxes():
+        {decorator}
+        def {name}():
             yield Own()
-    """
-    evaluation.pytester.makeconftest(provider + fixture)
+        """
+        evaluation.pytester.makeconftest(provider + fixture)
+        done = evaluation.run("--shelleval-model=oracle", "--shelleval-validate", *mode)
+        text = done.stdout.str() + done.stderr.str()
+        assert done.ret == 4
+        assert "return the provider from the hook pytest_shelleval_sandboxes" in text
+
+
+def test_fixtures_that_are_not_the_users_own_sandboxes(
+    evaluation: Evaluation, mode: tuple[str, ...]
+) -> None:
+    evaluation.pytester.makeconftest(
+        """
+        import pytest
+        from pytest_shelleval.plugin import shelleval_sandboxes
+
+        @pytest.fixture(name="other")
+        def shelleval_sandbox():
+            return None
+        """
+    )
     done = evaluation.run("--shelleval-model=oracle", "--shelleval-validate", *mode)
-    text = done.stdout.str() + done.stderr.str()
-    assert done.ret == 4
-    assert "return the provider from the hook pytest_shelleval_sandboxes" in text
+    done.assert_outcomes(passed=3)
+    assert "3 rows: 3 sound" in done.stdout.str()
