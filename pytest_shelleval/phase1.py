@@ -73,8 +73,13 @@ class Phase1:
         return replace(template, columns=frozenset(columns))
 
     def check(self) -> None:
-        """See that models and prompt are there, before anything is spent. Raises UserError."""
-        if self.run.settings.phase != "execution":
+        """See that models and prompt, or commands, are there, before anything is spent.
+
+        Raises UserError.
+        """
+        if self.run.settings.phase == "execution":
+            self.run.check_commands_file()
+        else:
             self.template  # noqa: B018 - loads and checks
             self.models  # noqa: B018
 
@@ -111,7 +116,6 @@ class Phase1:
         )
 
     def _find(self, wanted: Sequence[Subject]) -> None:
-        self.run.check_commands_file()
         store, file = self.run.commands, self.run.settings.commands_file
         if not any(store.pair_for(each.task, each.model, each.sample) for each in wanted):
             raise UserError(

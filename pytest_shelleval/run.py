@@ -89,11 +89,13 @@ class Run:
     def check_commands_file(self) -> None:
         """See that there are commands to execute. Raises UserError."""
         file = self.settings.commands_file
+        fix = (
+            "run --shelleval-phase=inference first, or name the file with --shelleval-commands-file"
+        )
         if not file.is_file():
-            raise UserError(
-                f"{file}: no such file; run --shelleval-phase=inference first, or name the file "
-                "with --shelleval-commands-file"
-            )
+            raise UserError(f"{file}: no such file; {fix}")
+        if not len(self.commands):
+            raise UserError(f"no commands found in {file}; {fix}")
 
     def receive(self, workerinput: Mapping[str, Any]) -> None:
         """Take over in an xdist worker what :func:`send_run` told it."""
@@ -122,14 +124,21 @@ class Run:
 
     @cached_property
     def tasks(self) -> list[list[Task]]:
-        """The tasks of each source. Raises UserError that names every broken row."""
+        """The tasks of each source. Raises UserError that names every broken row, or an empty source."""
         from pytest_shelleval.core.tasks import build_tasks
 
         if self.without_dataset:
             tasks = self.commands.tasks()
             count = self.settings.max_samples
             return [tasks if count is None else tasks[:count]]
-        return build_tasks(map(self._rows, self.sources), max_samples=self.settings.max_samples)
+        found = build_tasks(map(self._rows, self.sources), max_samples=self.settings.max_samples)
+        for source, tasks in zip(self.sources, found, strict=True):
+            if not tasks:
+                raise UserError(
+                    f"dataset {source.name}: there are no rows in it; write a task into it, or name "
+                    "another with --shelleval-dataset"
+                )
+        return found
 
     @cached_property
     def commands(self) -> CommandStore:

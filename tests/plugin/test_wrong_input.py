@@ -62,6 +62,37 @@ def test_a_broken_commands_file(evaluation: Evaluation, mode: tuple[str, ...]) -
     assert "commands.jsonl:2: not JSON" in text
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("t.jsonl", ""),
+        ("t.jsonl", "\n \n"),
+        ("t.json", "[]"),
+        ("t.csv", "task,success_condition\n"),
+    ],
+)
+def test_an_empty_dataset(
+    evaluation: Evaluation, mode: tuple[str, ...], name: str, text: str
+) -> None:
+    (evaluation.folder / name).write_text(text)
+    for more in ((), ("--shelleval-dataset=tasks.jsonl",), ("--collect-only",)):
+        shown = refused(evaluation, "--shelleval-model=mock", *more, *mode, dataset=name)
+        assert f"ERROR: dataset {name}: there are no rows in it" in shown
+        assert not evaluation.output.exists()
+
+
+@pytest.mark.every_mode
+@pytest.mark.parametrize("dataset", [None, "tasks.jsonl"])
+def test_an_empty_commands_file(
+    evaluation: Evaluation, mode: tuple[str, ...], dataset: str | None
+) -> None:
+    evaluation.output.mkdir()
+    file = evaluation.output / "commands.jsonl"
+    file.touch()
+    text = refused(evaluation, "--shelleval-phase=execution", *mode, dataset=dataset)
+    assert f"ERROR: no commands found in {file}; run --shelleval-phase=inference first" in text
+
+
 def test_commands_for_other_tasks(evaluation: Evaluation, mode: tuple[str, ...]) -> None:
     evaluation.run("--shelleval-model=oracle", "--shelleval-phase=inference")
     evaluation.rows({**ROWS[0], "task_id": "other", "task": "Other"})
