@@ -121,11 +121,12 @@ class ChatServer:
                     if chat.gate is not None:
                         chat.gate.wait(20)
                     time.sleep(answer.delay)
+                finally:
+                    chat._done()  # before the client can have its answer, and send the next request
+                try:
                     self._send(answer)
                 except OSError:
                     self.close_connection = True
-                finally:
-                    chat._done()
 
             def _send(self, answer: Answer) -> None:
                 if answer.reset:

@@ -104,6 +104,24 @@ def test_a_run_that_was_stopped_goes_on_and_submits_nothing_twice(
     assert sent == [5, 1]
 
 
+@pytest.mark.parametrize(("room", "sizes"), [(0, [2, 2, 1]), (-1, [1, 1, 1, 1, 1])])
+def test_a_batch_may_have_so_many_bytes(
+    batches: BatchServer,
+    store: CommandStore,
+    monkeypatch: pytest.MonkeyPatch,
+    room: int,
+    sizes: list[int],
+) -> None:
+    run(plan(store, tasks(1), chat(batches)), store)
+    (line,) = batches.files["file-0"].splitlines()
+    two_lines = 2 * len(line + b"\n")
+    monkeypatch.setattr("pytest_shelleval.models.batch._BYTES_PER_BATCH", two_lines + room)
+    run(plan(store, tasks(6)[1:], chat(batches)), store)
+    sent = [batches.files[batch["input_file_id"]] for batch in batches.batches.values()]
+    assert [len(each.splitlines()) for each in sent[1:]] == sizes
+    assert len(lines(store)) == 6
+
+
 @pytest.mark.parametrize("arrived", [True, False])
 def test_a_run_that_was_stopped_while_it_submitted(
     batches: BatchServer, store: CommandStore, arrived: bool, monkeypatch: pytest.MonkeyPatch

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import threading
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -120,6 +123,42 @@ def test_retries_end(server: ChatServer) -> None:
     assert len(server.requests) == 3
 
 
+def test_lost_connections_are_tried_as_often_as_other_trouble(server: ChatServer) -> None:
+    server.script = [Answer(reset=True)] * 5
+    assert ask(server.url).attempts == 6
+
+
+@pytest.mark.parametrize("first", [completion(), Answer(reset=True)], ids=["reply", "lost"])
+def test_a_server_that_was_there_is_given_time_to_come_back(
+    server: ChatServer, first: Answer
+) -> None:
+    server.then = first
+    model = ChatModel("m", base_url=server.url, backoff=0.001, max_retries=5)
+    request = Request(TASK, [Message(role="user", content="x")])
+
+    async def main() -> GenerationError:
+        try:
+            with contextlib.suppress(GenerationError):
+                await model.generate(request)
+            server.close()
+            await model.aclose()  # no connection of before is left
+            with pytest.raises(ServerFault, match="can't connect") as caught:
+                await model.generate(request)
+            return caught.value
+        finally:
+            await model.aclose()
+
+    assert asyncio.run(main()).attempts == 6
+
+
+def test_refused_parameters_use_up_no_retry(server: ChatServer) -> None:
+    names = ("temperature", "top_k", "min_p")
+    refusals = [error(400, f"Unsupported parameter: '{name}'") for name in names]
+    server.script = [*refusals, error(500), error(500)]
+    reply = ask(server.url, max_retries=2, params=dict.fromkeys(names, 1))
+    assert reply.attempts == len(server.requests) == 6
+
+
 @pytest.mark.parametrize("status", [400, 413, 422])
 def test_a_request_that_is_refused_is_not_repeated(server: ChatServer, status: int) -> None:
     server.then = error(status, "Unsupported value: 'temperature'\nuse 1")
@@ -142,6 +181,12 @@ def test_a_wait_that_is_too_long_is_not_waited(server: ChatServer) -> None:
     ):
         ask(server.url)
     assert len(server.requests) == 1
+
+
+def test_milliseconds_are_read_as_such_and_go_before_seconds(server: ChatServer) -> None:
+    server.then = error(429, "later", retry_after_ms="400500", retry_after="900")
+    with pytest.raises(InferencePaused, match=r"asks to wait 400 s, longer than .*=300"):
+        ask(server.url)
 
 
 @pytest.mark.parametrize(
@@ -362,3 +407,33 @@ def test_a_crowd_gets_through_a_server_that_says_too_many(server: ChatServer) ->
 
     replies = asyncio.run(main())
     assert sum(reply.attempts for reply in replies) == 40 + 20
+
+
+@pytest.mark.parametrize("status", [429, 503, 529])
+def test_after_too_many_fewer_are_sent_at_once(server: ChatServer, status: int) -> None:
+    crowd = 8
+    server.gate = threading.Event()  # the first are refused together
+
+    def answer(request: dict[str, Any]) -> Answer:
+        if len(server.requests) == crowd and server.gate is not None:
+            server.gate.set()
+        return error(status) if len(server.requests) <= crowd else replace(completion(), delay=0.05)
+
+    server.answer = answer
+    model = ChatModel("m", base_url=server.url, max_retries=0)
+    request = Request(TASK, [Message(role="user", content="x")])
+
+    async def main() -> list[Reply | BaseException]:
+        try:
+            made = [model.generate(request) for _ in range(crowd)]
+            refused = await asyncio.gather(*made, return_exceptions=True)
+            assert [type(each) for each in refused] == [ServerFault] * crowd
+            assert server.most_in_flight == crowd
+            server.most_in_flight = 0
+            return await asyncio.gather(*(model.generate(request) for _ in range(crowd)))
+        finally:
+            await model.aclose()
+
+    assert len(asyncio.run(main())) == crowd
+    # half of them; after a round without a complaint one more
+    assert server.most_in_flight <= crowd / 2 + 1

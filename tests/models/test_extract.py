@@ -52,6 +52,10 @@ FOUND = {
     "{command: 'ls'}": ("json-repaired", "ls"),
     "{“command”: “ls -l”}": ("json-repaired", "ls -l"),
     '{"command": """ls -l"""}': ("json-repaired", "ls -l"),
+    # the first is broken; nor may it reach into the second, where its quotes would come out even
+    '{"command":"echo "a b}\n{"command":"ls"}': ("json", "ls"),
+    # of two ends that may be meant, the first
+    'Use {"command":"echo "hi""} or {x: "y"} there.': ("json-repaired", 'echo "hi"'),
     '{"command":"ls -l"': ("open-json", "ls -l"),
     '{"command":"ls -l","why":"it lists the fi': ("json-repaired", "ls -l"),
     # code blocks
@@ -98,6 +102,7 @@ FOUND = {
     "for f in *.txt; do mv $f x/; done": ("text", "for f in *.txt; do mv $f x/; done"),
     "sudo systemctl restart nginx": ("text", "sudo systemctl restart nginx"),
     "frobnicate --all | sort": ("text", "frobnicate --all | sort"),
+    "grep -c to mail.txt": ("text", "grep -c to mail.txt"),  # one word of prose beside a flag
     "You can use the `find` command: `find . -name '*.log'`.": (
         "inline",
         "find . -name '*.log'",
@@ -132,6 +137,7 @@ NOT_FOUND = {
     '{"command":"# comment"}': "empty",
     '{"command":"ls /home/a /home/b': "cut off",
     '{"command":': "cut off",
+    '{"command": """ls -l}': "cut off",
     '{"command":null}': "not a string",
     '{"command":{"key":"test"}}': "not a string",
     '{"command":["ls","-l"]}': "not a string",
@@ -152,6 +158,8 @@ NOT_FOUND = {
     "List all the files in the directory.": "no command",
     "find all the files in the directory": "no command",
     "make a directory called backup with the files in it": "no command",
+    "sort names.txt with the -u flag": "no command",  # two words of prose beside a flag
+    "find the logs": "no command",
     "print('1')\nprint('2')": "no command",
     "1. 2000: 2000\n2. 2001: 2001": "no command",
     '"""\n"empty.txt"\n"""': "no command",

@@ -19,7 +19,7 @@ import pytest
 from pytest_shelleval.core.commands import Command, CommandStore
 from pytest_shelleval.core.errors import GenerationError, InferenceAborted
 from pytest_shelleval.core.tasks import Task
-from pytest_shelleval.models.base import Model, Reply, Request
+from pytest_shelleval.models.base import Model, Reply, Request, ServerFault
 from pytest_shelleval.models.chat import ChatModel
 from pytest_shelleval.models.extract import Extraction
 from pytest_shelleval.models.inference import InferenceSummary, Terms, infer, run_inference
@@ -416,6 +416,58 @@ def test_the_same_fault_for_everything_ends_the_phase(
     with pytest.raises(InferenceAborted, match="Unsupported parameter: 'max_tokens'"):
         run_inference(plan(store, tasks(200), chat(server)), store, concurrency=4)
     assert len(server.requests) < 20
+
+
+class Together:
+    """A model that gives its replies in turn, the first of them when *crowd* requests are there."""
+
+    name = "together"
+
+    def __init__(self, crowd: int, *replies: object) -> None:
+        self.replies = list(replies)
+        self.asked = 0
+        self._crowd = crowd
+        self._full = asyncio.Event()
+
+    async def generate(self, request: Request) -> Any:
+        self.asked += 1
+        reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
+        if self.asked >= self._crowd:
+            asyncio.get_running_loop().call_soon(self._full.set)  # it waits too: turns are kept
+        await self._full.wait()
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+
+@pytest.mark.parametrize(
+    ("before", "concurrency", "unreachable", "most"),
+    [
+        ([], 1, False, 8),
+        ([], 4, True, 4),
+        ([], 12, True, 8),
+        (["ls"], 1, False, 16),
+        (["ls"], 1, True, 16),
+        (["ls"], 12, False, 24),
+    ],
+)
+def test_so_many_equal_faults_in_a_row_end_the_phase(
+    store: CommandStore, before: list[str], concurrency: int, unreachable: bool, most: int
+) -> None:
+    model = Together(0, *before, ServerFault("down", unreachable=unreachable))
+    with pytest.raises(InferenceAborted, match="down"):
+        run_inference(plan(store, tasks(90), model), store, concurrency=concurrency)
+    assert [line.get("error") for line in lines(store)] == [None] * len(before) + ["down"] * most
+
+
+def test_once_the_phase_has_ended_commands_are_kept_and_no_further_faults(
+    store: CommandStore,
+) -> None:
+    down = ServerFault("down")
+    model = Together(12, *[down] * 11, "ls", down)
+    with pytest.raises(InferenceAborted, match="down"):
+        run_inference(plan(store, tasks(90), model), store, concurrency=12)
+    assert [line.get("error") for line in lines(store)] == ["down"] * 8 + [None]
 
 
 def test_faults_now_and_then_do_not_end_it(server: ChatServer, store: CommandStore) -> None:

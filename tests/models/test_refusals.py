@@ -12,6 +12,7 @@ from pytest_shelleval.models.inference import InferenceSummary, run_inference
 from pytest_shelleval.models.refusals import Refusals
 
 from .chat_server import Answer, ChatServer, completion, error
+from .test_chat import ask
 from .test_inference import chat, lines, plan, tasks
 
 REFUSALS = {
@@ -71,6 +72,34 @@ def test_a_crowd_learns_together(server: ChatServer, store: CommandStore) -> Non
     )
     assert summary.failed == 0
     assert len(summary.warnings) == 3
+
+
+@pytest.mark.parametrize(
+    ("asked", "sent"),
+    [
+        ({"max_tokens": 50}, {}),  # neither name is taken
+        ({"max_completion_tokens": 50}, {}),
+        ({"max_tokens": 50, "max_completion_tokens": 60}, {}),
+    ],
+)
+def test_no_name_is_tried_twice(
+    server: ChatServer, asked: dict[str, int], sent: dict[str, int]
+) -> None:
+    def answer(request: dict[str, Any]) -> Answer:
+        names = [name for name in ("max_tokens", "max_completion_tokens") if name in request]
+        if not names or len(server.requests) > 9:
+            return completion()
+        return error(400, f"Unsupported parameter: '{names[0]}'")
+
+    server.answer = answer
+    reply = ask(server.url, params=asked)
+    assert (reply.attempts, reply.sent_params) == (3, sent)
+
+
+def test_a_name_is_not_put_in_place_of_another_that_was_given(server: ChatServer) -> None:
+    server.answer = picky("max_tokens")
+    reply = ask(server.url, params={"max_completion_tokens": 60, "max_tokens": 50})
+    assert reply.sent_params == {"max_completion_tokens": 60}
 
 
 @pytest.mark.parametrize(

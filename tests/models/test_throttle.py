@@ -95,6 +95,26 @@ def test_where_everything_is_refused_it_halves_round_by_round() -> None:
     assert asyncio.run(main()) == [8, 4, 2, 1, 1, 1]
 
 
+def test_a_limit_of_one_grows_after_four_clean_answers() -> None:
+    async def main() -> list[float]:
+        throttle, limits = Throttle(), []
+        await throttle.enter()
+        throttle.complain()
+        throttle.leave()
+        for _ in range(6):
+            await throttle.enter()
+            waiting = asyncio.ensure_future(throttle.enter())  # the limit grows where one waits
+            await turns(3)
+            throttle.succeed()
+            limits.append(throttle.limit)
+            throttle.leave()
+            await waiting
+            throttle.leave()
+        return limits
+
+    assert asyncio.run(main()) == [1, 1, 1, 2, 2, 2]
+
+
 def test_it_recovers() -> None:
     bad = iter([True] * 200)
     found = crowd(32, 3000, lambda _: next(bad, False))
