@@ -213,6 +213,18 @@ def test_a_failure_under_another_prompt_does_not_pass_off_the_old_command(
     assert found.error == "503"
 
 
+def test_a_prompt_that_is_asked_again_is_in_force_again(store: CommandStore) -> None:
+    for prompt, text in (("aa", "ls"), ("bb", "pwd"), ("aa", "ls -a")):
+        store.append(command(prompt_hash=prompt, generated_command=text))
+    for each in (store, reread(store)):
+        found = each.for_execution(task(), "m", 0)
+        assert found is not None
+        assert (found.prompt_hash, found.generated_command) == ("aa", "ls -a")
+        other = each.cached("t1", "m", 0, "bb", {})
+        assert other is not None
+        assert other.generated_command == "pwd"
+
+
 def test_for_execution_takes_the_last_line_whatever_the_prompt(store: CommandStore) -> None:
     store.append(command())
     store.append(command(prompt_hash="bb", generated_command="ls -l", params={"temperature": 0}))

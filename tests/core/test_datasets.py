@@ -96,6 +96,13 @@ def test_places_are_lines(tmp_path: Path) -> None:
         assert any("two" in line for line in lines[second - 1 :])
 
 
+def test_a_csv_row_stands_where_it_begins(tmp_path: Path) -> None:
+    content = 'task,success_condition\na,true\n"b\nc",true\n"d\ne\nf","true\n"\ng,true\n'
+    (tmp_path / "t.csv").write_text(content)
+    sources = [task.source for task in load("t.csv", tmp_path)]
+    assert sources == ["t.csv:2", "t.csv:3", "t.csv:5", "t.csv:9"]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -106,6 +113,7 @@ def test_places_are_lines(tmp_path: Path) -> None:
         ("t.json", b"\xff", r"can't read dataset t.json"),
         ("t.csv", b"task,success_condition\na,b,c\n", r"t.csv:2: more cells than the header's 2"),
         ("t.csv", b"task,success_condition\na,\n", r"t.csv:2: success_condition: missing"),
+        ("t.csv", b'task,success_condition\na,b\n"c\nd",\ne,f,g\n', r"t.csv:3: .*\nt.csv:5: more"),
         ("t.parquet", b"not parquet", r"can't read dataset t.parquet"),
         ("t.jsonl", b"[" * 100_000 + b"\n", r"t.jsonl:1: not JSON"),
     ],

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,58 @@ def test_the_second_is_refused_with_the_name_of_the_first(tmp_path: Path) -> Non
     (folder / "results.jsonl").touch()
     second.release()
     assert os.listdir(folder) == ["results.jsonl"]
+
+
+def just_before_it_locks(what: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the next call that locks a file it has opened come after *what*."""
+    lock = fcntl.flock
+
+    def late(fd: int, operation: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", lock)
+        what()
+        lock(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+
+
+def test_a_lock_on_a_file_that_was_removed_meanwhile_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = FolderLock(tmp_path, ["first"])
+    just_before_it_locks(first.release, monkeypatch)
+    second = FolderLock(tmp_path, ["second"])
+    with pytest.raises(UserError, match="\n  second\n"):
+        FolderLock(tmp_path, ["third"])
+    second.release()
+    assert os.listdir(tmp_path) == []
+
+
+def test_who_came_between_has_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    locks = [FolderLock(tmp_path, ["first"])]
+
+    def give_way() -> None:
+        locks[0].release()
+        locks.append(FolderLock(tmp_path, ["between"]))
+
+    just_before_it_locks(give_way, monkeypatch)
+    with pytest.raises(UserError, match="\n  between\n"):
+        FolderLock(tmp_path, ["late"])
+    locks[1].release()
+
+
+def test_the_file_goes_while_it_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it may be another's by then."""
+    lock, close = FolderLock(tmp_path, ["pytest"]), os.close
+    there: list[bool] = []
+
+    def closing(fd: int) -> None:
+        there.append(lock.path.exists())
+        close(fd)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "close", closing)
+        lock.release()
+    assert there == [False]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

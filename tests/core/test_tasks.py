@@ -77,6 +77,24 @@ def test_an_id_from_the_content_survives_reordering_and_equal_rows_are_numbered(
     ]
 
 
+def test_an_id_of_120_characters_is_kept_and_a_longer_one_cut_there() -> None:
+    whole, longer, other = "a" * 120, "a" * 121, "a" * 122
+    ids = [
+        task.task_id for task in build(*({**GOOD, "id": each} for each in (whole, longer, other)))
+    ]
+    assert ids[0] == whole
+    assert [each[:121] for each in ids[1:]] == [f"{whole}-"] * 2
+    assert [len(each) for each in ids[1:]] == [125, 125]
+    assert len(set(ids)) == 3
+
+
+@pytest.mark.parametrize("timeout", [0, "0", -0.0, "nan", "inf", "1e999", [], "soon"])
+def test_a_timeout_is_a_number_of_seconds_more_than_0(timeout: object) -> None:
+    (fault,) = faults({**GOOD, "timeout": timeout})
+    assert fault == f"t.jsonl:1: timeout: seconds, more than 0, are expected, not {timeout!r}"
+    assert build({**GOOD, "timeout": 1e-3})[0].timeout == 1e-3
+
+
 def test_all_broken_rows_are_named_at_once() -> None:
     found = faults(
         {"success_condition": "true"},

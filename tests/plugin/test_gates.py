@@ -102,6 +102,17 @@ def test_a_run_is_not_its_own_baseline(evaluation: Evaluation) -> None:
     assert len(evaluation.lines("results.jsonl")) == 3
 
 
+@pytest.mark.parametrize("gate", [(), ("--shelleval-fail-under=0",)])
+def test_a_run_whose_report_cannot_be_written_does_not_pass(
+    evaluation: Evaluation, mode: tuple[str, ...], gate: tuple[str, ...]
+) -> None:
+    (evaluation.output / "report.html").mkdir(parents=True)
+    done = evaluation.run(ORACLE, *gate, *mode)
+    done.assert_outcomes(passed=3)
+    assert done.ret == 1
+    done.stdout.fnmatch_lines(["can't write *report.html: *"])
+
+
 def test_github_actions_gets_annotations_and_a_job_summary(
     with_baseline: Evaluation, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -98,6 +98,34 @@ def test_execution_of_a_file_that_several_runs_have_filled(evaluation: Evaluatio
     done.assert_outcomes(passed=1, errors=1)
 
 
+def test_execution_of_a_file_with_several_samples(
+    evaluation: Evaluation, mode: tuple[str, ...]
+) -> None:
+    evaluation.rows(ROWS[0], name="first.jsonl")
+    evaluation.rows(ROWS[1], name="second.jsonl")
+    args = ("--shelleval-model=oracle", "--shelleval-phase=inference")
+    evaluation.run(*args, "--shelleval-samples=3", dataset="first.jsonl")
+    evaluation.run(*args, dataset="second.jsonl")
+    execution = "--shelleval-phase=execution"
+    done = evaluation.run(execution, "-v", *mode, dataset=None)
+    # a task has as many samples as the file has at most; where one is missing, that is told
+    done.assert_outcomes(passed=4, errors=2)
+    found = {
+        (line["task_id"], line["sample"]): line["status"]
+        for line in evaluation.lines("results.jsonl")
+    }
+    assert found == {
+        **dict.fromkeys(
+            (("make-file", 0), ("make-file", 1), ("make-file", 2), ("copy", 0)), "passed"
+        ),
+        **dict.fromkeys((("copy", 1), ("copy", 2)), "error"),
+    }
+    done.stdout.fnmatch_lines_random(["*::make-file?2? *PASSED*"])
+    # the option stands above the file
+    done = evaluation.run(execution, "--shelleval-samples=2", *mode, dataset=None)
+    done.assert_outcomes(passed=3, errors=1)
+
+
 def test_execution_takes_conditions_from_the_dataset(evaluation: Evaluation) -> None:
     evaluation.run("--shelleval-model=oracle", "--shelleval-phase=inference")
     evaluation.rows(*[{**row, "success_condition": "false"} for row in ROWS])

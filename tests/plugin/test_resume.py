@@ -202,3 +202,23 @@ def test_the_last_replayed_item_of_a_folder_leaves_other_tests_in_peace(
     done = counted.run(*args, RESUME, dataset="a/tasks.jsonl")
     done.assert_outcomes(passed=5)
     assert counted.summary()["replayed"] == 2
+
+
+def test_a_worker_that_dies_over_a_replayed_item_costs_no_result(counted: Evaluation) -> None:
+    conftest = counted.folder / "conftest.py"
+    dies = """
+import os
+
+def pytest_runtest_protocol(item):
+    if item.name == "copy" and "PYTEST_XDIST_WORKER" in os.environ:
+        os._exit(1)
+"""
+    counted.run(ORACLE, *MODES["n0"])
+    before = lines_of(counted.output / "results.jsonl")
+    conftest.write_text(conftest.read_text() + dies)
+    done = counted.run(ORACLE, RESUME, *MODES["n2"])
+    assert done.ret == 1
+    assert counted.statuses()["copy"] == "passed"
+    assert lines_of(counted.output / "results.jsonl")["copy"] == before["copy"]
+    summary = counted.summary()
+    assert (summary["successful_samples"], summary["by_error_kind"]) == (3, {"setup": 1})

@@ -109,5 +109,8 @@ def test_a_failure_that_is_run_again_is_executed_again(counted: Evaluation) -> N
     conftest = Path(counted.folder / "conftest.py")
     conftest.write_text(conftest.read_text().replace("[right,", '["test -e x",'))
     counted.rows(ROWS[0])
-    counted.run(*ARGS, "-k", "a-0", "-p", "pytest_rerunfailures", "--reruns=2")
+    counted.run(*ARGS, "--shelleval-phase=inference")  # else no other item has the same command
+    counted.run(*ARGS, "-k", "a-0 or a-3", "-p", "pytest_rerunfailures", "--reruns=2")
     assert len(executed(counted)) == 3
+    found = {line["sample"]: line["reused_from"] for line in counted.lines("results.jsonl")}
+    assert found == {0: None, 3: "tasks.jsonl::make-file[a-0]"}

@@ -59,13 +59,24 @@ def test_nothing_tells_a_restored_sandbox(provider: Any) -> None:
         "python3 -c 'import socket, ctypes; ctypes.CDLL(None).msgget(7, 0o1600)'",
         "head -c 40M /dev/zero | tr '\\0' x > big",
         "python3 -c 'import os; [os.mkdir(str(name)) for name in range(10_500)]'",
+        "mkdir -p /srv/$(printf 'd/%.0s' $(seq 64))",
     ],
-    ids=["process", "message queue", "too large", "too many"],
+    ids=["process", "message queue", "too large", "too many", "too deep"],
 )
 def test_what_is_not_caught(sandbox: Any, setup: str) -> None:
     assert sandbox.exec(setup, timeout=60).exit_code == 0
     assert sandbox.snapshot() is None
     assert sandbox.exec("echo on", timeout=10).output == "on\n"
+
+
+def test_what_is_just_not_too_deep(provider: Any) -> None:
+    one, other = provider.acquire(), provider.acquire()
+    folder = "/srv/" + "d/" * 63
+    assert one.exec(f"mkdir -p {folder} && echo deep > {folder}f", timeout=60).exit_code == 0
+    other.restore(one.snapshot())
+    assert other.exec(f"cat {folder}f", timeout=10).output == "deep\n"
+    for each in (one, other):
+        each.close()
 
 
 def test_a_snapshot_that_is_none(provider: Any) -> None:

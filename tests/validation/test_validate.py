@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -238,3 +239,31 @@ def test_a_fault_that_goes_away_is_none(tmp_path: Path) -> None:
 
     found = scripted(tmp_path, answer, broken=2, steps="separate")
     assert (found.findings, found.sound) == ([], 1)
+
+
+@pytest.mark.parametrize(
+    ("passing", "kind", "detail"),
+    [
+        ({1}, "flaky", "when nothing is done it passes in 1 of 3 runs"),
+        ({1, 3}, "flaky", "when nothing is done it passes in 2 of 3 runs"),
+        ({1, 2, 3}, "passes-undone", "exit code 0"),
+    ],
+)
+def test_what_passes_undone_now_and_then_is_flaky(
+    tmp_path: Path, passing: set[int], kind: str, detail: str
+) -> None:
+    last, times = "", Counter[str]()
+
+    def answer(text: str) -> ExecResult:
+        nonlocal last
+        if text == "CHECK":
+            return done(0 if last == "GOLD" or (last == NOTHING and times[last] in passing) else 1)
+        if text in ("GOLD", NOTHING, LEAVE):
+            last = text
+            times[text] += 1
+        return done()
+
+    found = scripted(tmp_path, answer, steps="separate")
+    assert [(each.kind, each.severity, each.detail) for each in found.findings] == [
+        (kind, "fault", detail)
+    ]
