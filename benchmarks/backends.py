@@ -48,7 +48,7 @@ COMMAND = Command(
 def server(kind: str, image: str) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    module = "pytest_shelleval.sandboxes.server.command"
+    module = "pytest_shelleval.cli.serve"
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", module, "--port", str(port), "--max-sandboxes", "32"),

@@ -13,10 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_shelleval import options
-from pytest_shelleval.core import redaction
-from pytest_shelleval.core.errors import UserError
-from pytest_shelleval.fixtures import (
+from pytest_shelleval.adapter.fixtures import (
     shelleval_command,
     shelleval_commands,
     shelleval_sandbox,
@@ -24,7 +21,10 @@ from pytest_shelleval.fixtures import (
     shelleval_settings,
     shelleval_task,
 )
-from pytest_shelleval.run import RUN, Run, run_of
+from pytest_shelleval.adapter.run import RUN, Run, run_of
+from pytest_shelleval.core import redaction
+from pytest_shelleval.core.errors import UserError
+from pytest_shelleval.settings import resolve as options
 
 if TYPE_CHECKING:
     from typing import Any
@@ -46,7 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     """Declare the hooks of this plugin."""
-    from pytest_shelleval import hooks
+    from pytest_shelleval.adapter import hookspecs as hooks
 
     pluginmanager.add_hookspecs(hooks)
 
@@ -62,7 +62,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) 
         if "PYTEST_XDIST_WORKER" not in os.environ:
             run.copy_slow_datasets()
     except UserError as error:
-        from pytest_shelleval.shown import usage_error
+        from pytest_shelleval.adapter.shown import usage_error
 
         raise usage_error(error) from error
     named = {os.path.abspath(arg.partition("::")[0]) for arg in flags["file_or_dir"] or ()}
@@ -80,11 +80,11 @@ def _near_run(config: pytest.Config, flags: Mapping[str, Any]) -> Run | None:
 
 def _far_run(config: pytest.Config) -> Run | None:
     """The run that a controller on another machine has sent. Raises UserError."""
-    name = "pytest_shelleval.machines.arrival"
+    name = "pytest_shelleval.adapter.distributed.arrival"
     arrival = sys.modules[name].received() if name in sys.modules else None
     if arrival is None:
         return None
-    from pytest_shelleval.machines.far_run import FarRun
+    from pytest_shelleval.adapter.distributed.far_run import FarRun
 
     return FarRun(arrival, config.rootpath, config.invocation_params.dir)
 
@@ -103,12 +103,12 @@ def pytest_configure(config: pytest.Config) -> None:
         run.receive(config.workerinput)
         config.add_cleanup(run.leave)
         return
-    from pytest_shelleval.controller import Controller
+    from pytest_shelleval.adapter.controller import Controller
 
     controller = Controller(config, run)
     config.pluginmanager.register(controller, "shelleval-controller")
     if config.pluginmanager.hasplugin("xdist"):
-        from pytest_shelleval.machines.hooks import XdistHooks
+        from pytest_shelleval.adapter.distributed.hooks import XdistHooks
 
         config.pluginmanager.register(XdistHooks(controller), "shelleval-xdist")
 
@@ -119,8 +119,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     run = run_of(config)
     if run is None or not hasattr(config, "workerinput"):
         return
-    from pytest_shelleval.logs import start_worker
-    from pytest_shelleval.worker import LOG_BUFFER
+    from pytest_shelleval.adapter.logs import start_worker
+    from pytest_shelleval.adapter.transport import LOG_BUFFER
 
     buffer = start_worker(config, run)
     if buffer is not None:
@@ -144,7 +144,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
     run = run_of(parent.config)
     if run is None:
         return None
-    from pytest_shelleval.items import DatasetFile
+    from pytest_shelleval.adapter.items import DatasetFile
 
     for number, source in enumerate(run.sources):
         if source.path == file_path:
@@ -156,7 +156,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Deselect the tasks of other shards."""
     run = run_of(config)
     if run is not None and run.settings.shard is not None:
-        from pytest_shelleval.items import deselect_other_shards
+        from pytest_shelleval.adapter.items import deselect_other_shards
 
         deselect_other_shards(config, run, items)
 
@@ -168,8 +168,8 @@ def pytest_runtest_makereport(
     """Let the result travel on the report."""
     report = yield
     if run_of(item.config) is not None:
-        from pytest_shelleval.items import TaskItem
-        from pytest_shelleval.worker import complete_report
+        from pytest_shelleval.adapter.items import TaskItem
+        from pytest_shelleval.adapter.transport import complete_report
 
         if isinstance(item, TaskItem):
             complete_report(item, call, report)
@@ -194,14 +194,14 @@ def pytest_collectreport(report: pytest.CollectReport) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_internalerror(excrepr: object) -> None:
     """Let no traceback show a secret."""
-    from pytest_shelleval.shown import rewritten
+    from pytest_shelleval.adapter.shown import rewritten
 
     rewritten(excrepr, redaction.redacted)
 
 
 def _hide_secrets(report: pytest.TestReport | pytest.CollectReport) -> None:
     if redaction.is_needed():
-        from pytest_shelleval.shown import rewrite_report
+        from pytest_shelleval.adapter.shown import rewrite_report
 
         rewrite_report(report, redaction.redacted)
 

@@ -55,7 +55,7 @@ def test_the_wheel(distributions: Path) -> None:
     assert about["Version"] == __version__
     assert set(about.get_all("Provides-Extra", [])) == {"dev", "docker", "serve"}
     assert "shelleval = pytest_shelleval.plugin" in entries
-    assert "shelleval = pytest_shelleval.cli:main" in entries
+    assert "shelleval = pytest_shelleval.cli.main:main" in entries
 
 
 def test_the_source_distribution(distributions: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_shelleval.sandboxes.choice import provide
+from pytest_shelleval.sandboxes.registry import provide
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +19,7 @@ def sos_url(tmp_path_factory):
     log = tmp_path_factory.mktemp("sos") / "server.log"
     with log.open("w") as out:
         server = subprocess.Popen(
-            [sys.executable, "-m", "pytest_shelleval.cli", "serve", "--port", str(port)],
+            [sys.executable, "-m", "pytest_shelleval.cli.main", "serve", "--port", str(port)],
             stdout=out,
             stderr=out,
         )

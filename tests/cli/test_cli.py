@@ -18,7 +18,7 @@ from tests.support import ROWS, Evaluation
 
 def shelleval(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "pytest_shelleval.cli", *arguments],
+        [sys.executable, "-m", "pytest_shelleval.cli.main", *arguments],
         cwd=cwd,
         capture_output=True,
         text=True,
@@ -55,7 +55,7 @@ def test_doctor_says_what_to_type_where_namespaces_are_denied() -> None:
     code = (
         "import sys; sys.argv[1:] = ['doctor']\n"
         "from pytest_shelleval.sandboxes.local import probe\n"
-        "from pytest_shelleval import cli\n"
+        "from pytest_shelleval.cli import main as cli\n"
         "probe.probe = lambda: probe.report({'stage': 'user namespace', 'errno': 1,"
         " 'error': 'unshare: Operation not permitted'})\n"
         "sys.exit(cli.main())"

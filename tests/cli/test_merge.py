@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from pytest_shelleval.cli import main
+from pytest_shelleval.cli.main import main
 from pytest_shelleval.core.summary import Tally, summarize
-from pytest_shelleval.option_table import OPTIONS
 from pytest_shelleval.report.merge import FREE
+from pytest_shelleval.settings.table import OPTIONS
 from tests.report.records import Record, failed, record, write_run
 
 

@@ -54,7 +54,7 @@ def reproduce(results: Path, *args: str, typed: str = "") -> subprocess.Complete
     if not probe().ok:
         pytest.skip(probe().message)
     return subprocess.run(
-        [sys.executable, "-m", "pytest_shelleval.cli", "reproduce", str(results), *args],
+        [sys.executable, "-m", "pytest_shelleval.cli.main", "reproduce", str(results), *args],
         input=typed,
         capture_output=True,
         text=True,
@@ -114,7 +114,7 @@ def test_a_person_at_a_terminal(results: Path) -> None:
         pytest.skip(probe().message)
     ours, theirs = pty.openpty()
     child = subprocess.Popen(
-        [sys.executable, "-m", "pytest_shelleval.cli", "reproduce", str(results), "copy"],
+        [sys.executable, "-m", "pytest_shelleval.cli.main", "reproduce", str(results), "copy"],
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,

@@ -26,7 +26,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "pytest_shelleval.cli", "validate", *arguments]
+    return [sys.executable, "-m", "pytest_shelleval.cli.main", "validate", *arguments]
 
 
 def validate(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -15,7 +15,7 @@ from pytest_shelleval.core.replay import ExecutionKeys, Replay
 from pytest_shelleval.core.results import Result, empty_command
 from pytest_shelleval.core.tasks import Task
 from pytest_shelleval.sandboxes.base import Limits
-from pytest_shelleval.sandboxes.choice import Wish
+from pytest_shelleval.sandboxes.registry import Wish
 
 TASK = Task("t", "Do it", ("seq 3 > a",), "test -e b", timeout=5)
 COMMAND = replace(empty_command(TASK, "m", 0), generated_command="cp a b")

@@ -157,8 +157,8 @@ def test_a_process_that_waits_for_the_condition(sandbox: Any) -> None:
 
 
 def test_too_many_changes_are_not_believed() -> None:
-    from pytest_shelleval.sandboxes.local import effects
-    from pytest_shelleval.sandboxes.local.tampering import TOO_MANY, Tampering
+    from pytest_shelleval.sandboxes.local.inside import effects
+    from pytest_shelleval.sandboxes.local.inside.tampering import TOO_MANY, Tampering
 
     walk = effects.Walk([])
     walk.crowded = True

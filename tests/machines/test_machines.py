@@ -13,12 +13,12 @@ from typing import Any
 import execnet
 import pytest
 
-from pytest_shelleval import options
+from pytest_shelleval.adapter.distributed import lost
+from pytest_shelleval.adapter.distributed.arrival import packed, unpacked
+from pytest_shelleval.adapter.distributed.folder import SharedFolder
+from pytest_shelleval.adapter.distributed.specs import is_near, machine_of, parsed, watched
 from pytest_shelleval.core.errors import UserError
-from pytest_shelleval.machines import lost
-from pytest_shelleval.machines.arrival import packed, unpacked
-from pytest_shelleval.machines.folder import SharedFolder
-from pytest_shelleval.machines.specs import is_near, machine_of, parsed, watched
+from pytest_shelleval.settings import resolve as options
 
 GROUP: Any = SimpleNamespace()
 
@@ -47,7 +47,7 @@ def test_the_last_to_leave_removes_the_folder() -> None:
 def test_the_folder_of_a_killed_worker_goes_with_the_next_run(tmp_path: Path) -> None:
     text = (
         f"import tempfile; tempfile.tempdir = {str(tmp_path)!r}; import os, signal\n"
-        "from pytest_shelleval.machines.folder import SharedFolder\n"
+        "from pytest_shelleval.adapter.distributed.folder import SharedFolder\n"
         "SharedFolder('killed'); os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", text], check=False, cwd=Path(__file__).parents[2])

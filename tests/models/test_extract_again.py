@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pytest_shelleval.cli import main
+from pytest_shelleval.cli.main import main
 
 
 def record(number: int, raw: str | None, command: str | None, **more: Any) -> dict[str, Any]:

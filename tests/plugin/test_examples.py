@@ -174,7 +174,7 @@ def test_compare_models(example: Evaluation) -> None:
         place.parent.mkdir(parents=True)
         place.write_text("".join(json.dumps(line) + "\n" for line in lines))
     said = subprocess.run(
-        [sys.executable, "-m", "pytest_shelleval.cli", "compare", "runs/a", "runs/b"],
+        [sys.executable, "-m", "pytest_shelleval.cli.main", "compare", "runs/a", "runs/b"],
         cwd=example.folder,
         capture_output=True,
         text=True,

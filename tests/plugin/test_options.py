@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from pytest_shelleval.core.errors import UserError
-from pytest_shelleval.option_table import OPTIONS, readme_table
-from pytest_shelleval.options import resolve
-from pytest_shelleval.settings import Settings
+from pytest_shelleval.settings.resolve import resolve
+from pytest_shelleval.settings.settings import Settings
+from pytest_shelleval.settings.table import OPTIONS, readme_table
 from tests.support import Evaluation
 
 HERE = Path("/somewhere")

@@ -18,8 +18,9 @@ from typing import get_args
 import pytest
 
 import pytest_shelleval
-from pytest_shelleval import hooks, plugin
-from pytest_shelleval.cli import build_parser
+from pytest_shelleval import plugin
+from pytest_shelleval.adapter import hookspecs as hooks
+from pytest_shelleval.cli.main import build_parser
 from pytest_shelleval.core.results import ErrorKind
 from pytest_shelleval.core.stats import mcnemar_exact, wilson_interval
 from tests.documented import Call, calls_of, shell_blocks

@@ -28,7 +28,7 @@ def server(tmp_path: Path) -> Iterator[int]:
     port = free_port()
     with (tmp_path / "serve.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "pytest_shelleval.cli", "serve", "--port", str(port)],
+            [sys.executable, "-m", "pytest_shelleval.cli.main", "serve", "--port", str(port)],
             stdout=log,
             stderr=log,
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pytest_shelleval.cli import main
+from pytest_shelleval.cli.main import main
 from pytest_shelleval.core.shards import parse_shard, tasks_of
 from tests.support import ROWS, Evaluation
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pytest_shelleval.cli import main
+from pytest_shelleval.cli.main import main
 from tests.support import ROWS, Evaluation
 
 EVIL = "::stop-commands::x\r::add-mask::a\n \t\xa0::error::forged\nsaid ##[error]forged"

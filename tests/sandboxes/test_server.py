@@ -23,13 +23,13 @@ from servers import serving
 pytest.importorskip("starlette", reason="pip install 'pytest-shelleval[serve]'")
 pytest.importorskip("uvicorn", reason="pip install 'pytest-shelleval[serve]'")
 
+from pytest_shelleval.cli.serve import add_serve_parser, serve, serve_command
 from pytest_shelleval.core.errors import UserError
 from pytest_shelleval.sandboxes.base import Limits
 from pytest_shelleval.sandboxes.local.probe import probe
 from pytest_shelleval.sandboxes.local.provider import LocalProvider
 from pytest_shelleval.sandboxes.server.app import create_app
 from pytest_shelleval.sandboxes.server.arrival import within
-from pytest_shelleval.sandboxes.server.command import add_serve_parser, serve, serve_command
 
 LIMITS = Limits(memory=200 << 20, processes=32)
 NOBODY = "00000000-0000-0000-0000-000000000000"
@@ -488,7 +488,7 @@ def test_the_command_serves_until_it_is_told_to_end(token: str) -> None:
         port = taken.getsockname()[1]
     process = subprocess.Popen(
         [
-            *(sys.executable, "-m", "pytest_shelleval.sandboxes.server.command"),
+            *(sys.executable, "-m", "pytest_shelleval.cli.serve"),
             *("--port", str(port), "--allow-host", "box", "--allow-host", "box.example"),
         ],
         stderr=subprocess.PIPE,

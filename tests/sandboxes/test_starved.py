@@ -16,8 +16,8 @@ from pytest_shelleval.core.quiet import Turn, Turns
 from pytest_shelleval.core.results import Result
 from pytest_shelleval.core.tasks import Task
 from pytest_shelleval.sandboxes.base import Limits
+from pytest_shelleval.sandboxes.local.inside.starvation import starved
 from pytest_shelleval.sandboxes.local.provider import LocalProvider
-from pytest_shelleval.sandboxes.local.share import starved
 from tests.support import Crowd
 
 # Needs little, but more than it gets among many: seconds of a processor, not of the clock.

@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from pytest_shelleval.core.errors import SandboxError
-from pytest_shelleval.sandboxes import inside
+from pytest_shelleval.sandboxes import container_supervisor as inside
 
 _HEADER = struct.Struct(">BxxxL")
 _CHUNK = 1 << 18

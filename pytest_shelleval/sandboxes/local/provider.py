@@ -23,8 +23,8 @@ from pytest_shelleval.core.snapshots import Snapshots
 from pytest_shelleval.sandboxes.base import START_DIRECTORY, Limits
 from pytest_shelleval.sandboxes.local import protocol
 from pytest_shelleval.sandboxes.local.crowding import crowded
-from pytest_shelleval.sandboxes.local.effects import unpack
 from pytest_shelleval.sandboxes.local.image import folder_of
+from pytest_shelleval.sandboxes.local.inside.effects import unpack
 from pytest_shelleval.sandboxes.local.launch import Zygote, ZygoteRefused
 
 _READY_SECONDS = 30.0

@@ -14,16 +14,10 @@ import resource
 import signal
 import socket
 
-from pytest_shelleval.sandboxes.local import (
-    identity,
-    inherited,
-    namespaces,
-    protocol,
-    rootfs,
-    seccomp,
-    supervisor,
-)
-from pytest_shelleval.sandboxes.local.identity import StageError, stage
+from pytest_shelleval.sandboxes.local import protocol
+from pytest_shelleval.sandboxes.local.inside import supervisor
+from pytest_shelleval.sandboxes.local.world import identity, inherited, namespaces, rootfs, seccomp
+from pytest_shelleval.sandboxes.local.world.identity import StageError, stage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 
-from pytest_shelleval.sandboxes import inside
+from pytest_shelleval.sandboxes import container_supervisor as inside
 
 _PIECE = 20_000
 _OUTPUTS = "exec 120<> <(:) 121<> <(:) 122<> <(:)\n"

@@ -10,7 +10,7 @@ from typing import Any
 from pytest_shelleval.core.errors import SandboxError
 from pytest_shelleval.core.redaction import redacted
 from pytest_shelleval.core.sandbox import ExecResult
-from pytest_shelleval.sandboxes import inside
+from pytest_shelleval.sandboxes import container_supervisor as inside
 from pytest_shelleval.sandboxes.sos import relay
 from pytest_shelleval.sandboxes.sos.api import Api, Refused
 

@@ -1,0 +1,373 @@
+"""What runs once, in the process that the user started: phase 1, the files, the gate."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Generator, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_shelleval.adapter.inference import Phase1
+from pytest_shelleval.adapter.run import Run, Subject
+from pytest_shelleval.adapter.shown import rewrite_report, rewritten, usage_error
+from pytest_shelleval.adapter.terminal import forecast_lines, inference_lines, relative
+from pytest_shelleval.adapter.validation import validate
+from pytest_shelleval.core.errors import InferenceAborted, SandboxUnavailable, UserError
+from pytest_shelleval.core.provenance import git_commit, versions
+from pytest_shelleval.report.words import inert
+
+if TYPE_CHECKING:
+    from pytest_shelleval.adapter.logs import FileHandler
+    from pytest_shelleval.core.scratch import Scratch
+    from pytest_shelleval.core.summary import Tally
+    from pytest_shelleval.models.money import Prices
+    from pytest_shelleval.report.conclusion import Conclusion
+
+_log = logging.getLogger(__name__)
+_SHOWING = ("collectonly", "setuponly", "showfixtures", "show_fixtures_per_test", "cacheshow")
+"""pytest's options that run no test; ``--setup-plan`` implies ``--setup-only``."""
+
+
+class Controller:
+    """A pytest plugin, registered in the controller of an active run only."""
+
+    def __init__(self, config: pytest.Config, run: Run) -> None:
+        from pytest_shelleval.adapter.recorder import Recorder
+        from pytest_shelleval.adapter.reuse import known_of
+
+        self.config = config
+        self.run = run
+        self.phase1 = Phase1(config, run)
+        self.recorder = Recorder(
+            run, known_of(config, run), failed_again=bool(config.getoption("lf", False))
+        )
+        self._failed_reports = 0
+        self._started = time.monotonic()
+        self._scratch: Scratch | None = None
+        self._log_file: FileHandler | None = None
+        self.conclusion: Conclusion | None = None
+        self._forecast: list[str] = []
+
+    # -- start ------------------------------------------------------------------------------------
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self) -> None:
+        """Read the datasets, and see that a sandbox can be had, before anything is spent."""
+        try:
+            self.run.subjects  # noqa: B018 - loads and checks
+            if not self.only_shows:
+                self.phase1.check()
+                self._check_baseline()
+                self._hold_folder()
+                if self.run.settings.phase != "inference":
+                    self.recorder.load()
+            if self._needs_sandbox and not self.only_shows:
+                self._check_sandbox()
+                self._make_state_directory()
+        except (UserError, SandboxUnavailable) as error:
+            raise usage_error(error) from error
+
+    def pytest_report_header(self) -> list[str]:
+        """What is evaluated, with what, where."""
+        from pytest_shelleval.adapter.distributed.specs import parsed
+        from pytest_shelleval.report.text import header
+
+        run, option = self.run, self.config.option
+        lines = header(
+            rows=sum(map(len, run.tasks)),
+            names=", ".join(source.name for source in run.sources),
+            sha256=run.sha256,
+            models=", ".join(dict.fromkeys(model or "any" for model, _ in run.variants)),
+            phase=run.settings.phase,
+            sandbox=run.settings.sandbox,
+            shard=run.settings.shard,
+            workers=len(parsed(getattr(option, "tx", None) or ())) or None,
+        )
+        return list(map(inert, lines))
+
+    @property
+    def only_shows(self) -> bool:
+        """Whether pytest was asked to show something, such as ``--collect-only``, and to run nothing."""
+        return any(getattr(self.config.option, name, False) for name in _SHOWING)
+
+    @property
+    def _needs_sandbox(self) -> bool:
+        settings = self.run.settings
+        return settings.phase != "inference" or settings.validate
+
+    def _check_baseline(self) -> None:
+        settings = self.run.settings
+        if settings.baseline is not None:
+            from pytest_shelleval.report.run import results_file
+
+            before = results_file(settings.baseline)
+            if before.resolve() == (settings.output_dir / "results.jsonl").resolve():
+                raise UserError(
+                    f"--shelleval-baseline: {before} is what this run writes; keep a copy of it "
+                    "elsewhere, or write to another --shelleval-output-dir"
+                )
+        elif settings.fail_on is not None:
+            raise UserError(
+                "--shelleval-fail-on needs an earlier run: name it by --shelleval-baseline"
+            )
+
+    def _hold_folder(self) -> None:
+        """Keep other runs out of the output folder and commands.jsonl until this process ends."""
+        from pytest_shelleval.adapter.logs import start as start_log
+        from pytest_shelleval.core.lock import FolderLock
+        from pytest_shelleval.settings.resolve import without_secrets
+
+        arguments = without_secrets(self.config.invocation_params.args)
+        settings, command = self.run.settings, ["pytest", *arguments]
+        self.config.add_cleanup(FolderLock(settings.output_dir, command).release)
+        if settings.phase != "execution":  # another run may have the file and not the folder
+            file = settings.commands_file
+            self.config.add_cleanup(FolderLock(file.parent, command, file=file.name).release)
+        self._log_file = start_log(self.config, self.run)
+
+    def _check_sandbox(self) -> None:
+        from pytest_shelleval.adapter.distributed.specs import is_near, parsed
+        from pytest_shelleval.sandboxes.registry import check
+
+        option = self.config.option
+        specs = parsed(option.tx) if getattr(option, "dist", "no") != "no" else []
+        elsewhere = specs and not any(map(is_near, specs))
+        # where no worker runs here, only the other machines need sandboxes, and are asked
+        if self.tries_sandboxes and (self.run.settings.validate or not elsewhere):
+            self.run.sandbox_kind = check(self.run.settings.wish)
+
+    @property
+    def tries_sandboxes(self) -> bool:
+        """Whether sandboxes are this plugin's to try before the run."""
+        from pytest_shelleval.adapter.reuse import has_own
+
+        own = ("pytest_shelleval_sandboxes", "shelleval_sandboxes", "shelleval_sandbox")
+        return not self.only_shows and not has_own(self.config, *own)
+
+    def state_directory(self) -> Path:
+        """The folder that the processes of this run share, made if need be. Raises UserError."""
+        if self.run.state_directory is None:
+            self._make_state_directory()
+        assert self.run.state_directory is not None
+        return self.run.state_directory
+
+    def _make_state_directory(self) -> None:
+        from pytest_shelleval.core.scratch import Scratch
+        from pytest_shelleval.sandboxes.registry import clean_up_after_killed_runs
+
+        clean_up_after_killed_runs(self.run.wish)
+        try:
+            self._scratch = Scratch("snapshots", "verdicts")
+        except OSError as error:
+            raise UserError(f"can't make a temporary folder: {error}") from error
+        self.run.state_directory = self._scratch.path
+
+    # -- phase 1 ----------------------------------------------------------------------------------
+
+    def infer(self, nodeids: Iterable[str]) -> None:
+        """Phase 1 for the items that were selected.
+
+        Raises pytest.UsageError when it can't be done at all.
+        """
+        if self.only_shows:
+            return
+        subjects = self.run.subjects
+        selected = [nodeid for nodeid in nodeids if nodeid in subjects]
+        if not selected and self.run.settings.shard is None:
+            return
+        wanted = [subjects[nodeid] for nodeid in selected]
+        try:
+            if selected and self.run.settings.validate:
+                validate(self.config, self.run, wanted)
+            if selected:
+                _log.info("phase 1 begins: %d commands are wanted", len(wanted))
+                self.phase1.ask_or_find(wanted)
+                _log.info("phase 1 has ended")
+            if self.run.settings.phase != "inference":
+                self.recorder.begin(selected)
+        except (UserError, InferenceAborted, SandboxUnavailable) as error:
+            _log.error("the run ends: %s", error)
+            raise usage_error(error) from error
+
+    def _look_ahead(self, nodeids: Iterable[str]) -> None:
+        """Reckon what inference for these items would take."""
+        subjects = self.run.subjects
+        wanted = [subjects[nodeid] for nodeid in nodeids if nodeid in subjects]
+        try:
+            self._forecast = list(forecast_lines(self.phase1.forecast(wanted)))
+        except UserError as error:
+            raise usage_error(error) from error
+
+    # -- phase 2 ----------------------------------------------------------------------------------
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
+        """Phase 1 before the first test, and the gate after the last."""
+        distributed = self.config.pluginmanager.hasplugin("dsession")
+        ready = not self.only_shows and (
+            not session.testsfailed or self.config.option.continue_on_collection_errors
+        )
+        if ready and not distributed:
+            self.infer(item.nodeid for item in session.items)
+            if self.run.settings.phase == "inference":
+                session.items.clear()
+        if self.only_shows and not distributed and self.run.settings.phase != "execution":
+            self._look_ahead(item.nodeid for item in session.items)
+        outcome = yield
+        asked = self.phase1.summary
+        if asked is not None and self.run.settings.phase == "inference":
+            session.testsfailed += asked.unanswered
+        elif self.recorder.selected:
+            self._gate(session)
+        return outcome
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Write down the result that a report brings, and what became of a lost worker's item."""
+        from pytest_shelleval.adapter.transport import share_words, take_log, take_result
+
+        rewrite_report(report, inert)
+        if report.nodeid not in self.run.subjects:
+            return
+        if hasattr(report, "worker_id"):
+            share_words(report)
+        self._failed_reports += report.failed
+        record = take_result(report)
+        lines = take_log(report)
+        if lines and self._log_file is not None:
+            self._log_file.write(lines)
+        if record is None and report.failed and report.when not in ("setup", "call", "teardown"):
+            # pytest-xdist reports a worker that died with when="???"
+            record = self._crashed(self.run.subjects[report.nodeid], str(report.longrepr))
+        if record is not None:
+            self.recorder.add(report.nodeid, record)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Let no text of a dataset's rows be a workflow command."""
+        rewrite_report(report, inert)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_internalerror(self, excrepr: object) -> None:
+        """Let no text that a traceback quotes be a workflow command."""
+        rewritten(excrepr, inert)
+
+    def _crashed(self, subject: Subject, reason: str) -> dict[str, Any]:
+        from pytest_shelleval.core.results import Result, empty_command
+
+        command = self.run.command_of(subject)
+        result = Result.of(
+            subject.task,
+            command or empty_command(subject.task, subject.model, subject.sample),
+        )
+        result.execution_key = self.run.execution_key(subject.task, command)
+        result.fail_as_error("crashed", reason)
+        _log.error("%s: its worker is gone: %s", result.name, reason)
+        return result.to_record()
+
+    # -- end --------------------------------------------------------------------------------------
+
+    def _conclude(self) -> Conclusion | None:
+        """Close results.jsonl and draw the conclusions, once; None when nothing was executed."""
+        from pytest_shelleval.report.conclusion import conclude
+
+        if self.recorder.begun and self.conclusion is None:
+            self.recorder.close()
+            self.run.let_go()
+            places = {
+                subject.task.task_id: subject.task.source for subject in self.run.subjects.values()
+            }
+            self.conclusion = conclude(
+                self.recorder.tally,
+                self._summary(),
+                self.run.settings,
+                places,
+                self.recorder.lost,
+            )
+            _log.info("the run ends: %s", "; ".join(self.conclusion.facts()))
+        return self.conclusion
+
+    def _gate(self, session: pytest.Session) -> None:
+        """Let the gates decide, in place of each task's failure, where there are any."""
+        conclusion = self._conclude()
+        if conclusion is not None and conclusion.gated:
+            others = session.testsfailed - self._failed_reports
+            session.testsfailed = others if conclusion.met else max(session.testsfailed, 1)
+        elif conclusion is not None and conclusion.trouble:
+            session.testsfailed = max(session.testsfailed, 1)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_sessionfinish(
+        self, session: pytest.Session, exitstatus: int
+    ) -> Generator[None, object, object]:
+        """Write summary and report also of a run that was cut short; clean up behind its workers."""
+        self._conclude()
+        if self.run.settings.shard is not None and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+            session.exitstatus = pytest.ExitCode.OK  # there are more shards than tasks
+        try:
+            return (yield)  # pytest-xdist ends its workers in here
+        finally:
+            if self._scratch is not None:
+                from pytest_shelleval.sandboxes.registry import clean_up
+
+                clean_up(self.run.wish)
+                self._scratch.remove()
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say how the model did."""
+        conclusion, asked = self.conclusion, self.phase1.summary
+        if conclusion is None and asked is None and not self._forecast:
+            return
+        lines = list(self._forecast)
+        if asked is not None:
+            lines += inference_lines(asked, self.run.settings)
+        if conclusion is not None:
+            lines += [*conclusion.lines(), *self.recorder.lines()]
+            if conclusion.report is not None:
+                here = self.config.invocation_params.dir
+                lines.append(f"report: {relative(conclusion.report, here)}")
+        terminalreporter.ensure_newline()
+        terminalreporter.section("shelleval")
+        for line in lines:
+            terminalreporter.write_line(inert(line))
+        for command in () if conclusion is None else conclusion.annotations:
+            terminalreporter.write_line(command)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_json_modifyreport(self, json_report: dict[str, Any]) -> None:
+        """Add the summary to the report of pytest-json-report."""
+        if self.conclusion is not None:
+            json_report["shelleval"] = dict(self.conclusion.summary)
+
+    def _summary(self) -> dict[str, Any]:
+        from pytest_shelleval.core.summary import summarize
+
+        run, settings, tally = self.run, self.run.settings, self.recorder.tally
+        models = settings.model or tuple(filter(None, tally.models))
+        asked = settings.phase != "execution"
+        prices = settings.prices
+        return summarize(
+            tally,
+            # of all commands that were run, also those that an earlier run had bought
+            cost=None if prices is None else round(_cost(tally, prices), 6),
+            total=self.recorder.total,
+            replayed=len(self.recorder.replayed),
+            kept=self.recorder.kept,
+            shard=settings.shard,
+            model_name=", ".join(models) or None,
+            dataset_path=", ".join(settings.dataset) or str(settings.commands_file),
+            evaluation_time=round(time.monotonic() - self._started, 3),
+            versions=versions(),
+            dataset_sha256=run.sha256,
+            prompt_sha256=self.phase1.template.sha256 if asked else None,
+            git_commit=git_commit(run.rootdir),
+            settings=settings.public(),
+        )
+
+
+def _cost(tally: Tally, prices: Prices) -> float:
+    direct = tally.usage - tally.batch_usage
+    return prices.cost(direct) + prices.cost(tally.batch_usage, batch=True)

@@ -1,0 +1,93 @@
+"""Fixtures. Override any of them in a conftest.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from pytest_shelleval.adapter.run import run_of
+
+if TYPE_CHECKING:
+    from pytest_shelleval.core.commands import Command, CommandStore
+    from pytest_shelleval.core.sandbox import Sandbox, SandboxProvider
+    from pytest_shelleval.core.tasks import Task
+    from pytest_shelleval.settings.settings import Settings
+
+
+@pytest.fixture(scope="session")
+def shelleval_settings(pytestconfig: pytest.Config) -> Settings:
+    """The settings of this run: every --shelleval option, resolved."""
+    from pytest_shelleval.settings.resolve import from_config
+
+    run = run_of(pytestconfig)
+    return from_config(pytestconfig) if run is None else run.settings
+
+
+@pytest.fixture(scope="session")
+def shelleval_commands(
+    pytestconfig: pytest.Config, shelleval_settings: Settings
+) -> Iterator[CommandStore]:
+    """The commands of phase 1: what the controller wrote to commands.jsonl."""
+    from pytest_shelleval.core.commands import CommandStore
+
+    run = run_of(pytestconfig)
+    if run is not None:
+        yield run.commands
+        return
+    store = CommandStore(shelleval_settings.commands_file)
+    store.load()
+    yield store
+    store.close()
+
+
+@pytest.fixture(scope="session")
+def shelleval_sandboxes(
+    pytestconfig: pytest.Config, shelleval_settings: Settings
+) -> Iterator[SandboxProvider]:
+    """Where commands run: hands out fresh sandboxes, some of them made ahead."""
+    from pytest_shelleval.sandboxes.registry import provide
+
+    provider = pytestconfig.hook.pytest_shelleval_sandboxes(settings=shelleval_settings)
+    if provider is None:
+        run = run_of(pytestconfig)
+        provider = provide(shelleval_settings.wish if run is None else run.wish)
+    yield provider
+    provider.close()
+
+
+# Of the fixtures that are made for every item none takes ``request`` or a fixture of the session.
+# pytest makes a request anew for each that does, twice; and for each item that takes a fixture of the
+# session through another fixture, it keeps a finalizer and a request there to the end of the run. The
+# items take those of the session themselves, and have them before these are made.
+
+
+@pytest.fixture
+def shelleval_task() -> Task:
+    """The task of this item."""
+    from pytest_shelleval.adapter.items import current_item
+
+    return current_item().subject.task
+
+
+@pytest.fixture
+def shelleval_command(shelleval_task: Task) -> Command:
+    """The model's command for this item. Without one the item is an error, and no failure."""
+    from pytest_shelleval.adapter.items import current_item, find_command
+
+    item = current_item()
+    commands = cast("CommandStore", item.funcargs["shelleval_commands"])
+    return find_command(item, shelleval_task, commands)
+
+
+@pytest.fixture
+def shelleval_sandbox(shelleval_command: Command) -> Iterator[Sandbox]:
+    """A fresh sandbox in which the setup of this item's task has run; closed at the end."""
+    from pytest_shelleval.adapter.items import current_item, start_execution
+
+    execution = start_execution(current_item(), shelleval_command)
+    try:
+        yield execution.prepare()
+    finally:
+        execution.release()

@@ -1,0 +1,59 @@
+"""Hooks for authors of conftest.py and plugins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_shelleval.core.results import Result
+    from pytest_shelleval.core.sandbox import Sandbox, SandboxProvider
+    from pytest_shelleval.core.tasks import Task
+    from pytest_shelleval.models.base import Message, Model
+    from pytest_shelleval.settings.settings import Settings
+
+
+@pytest.hookspec(firstresult=True)
+def pytest_shelleval_model(name: str, settings: Settings) -> Model | None:
+    """Return the model called *name* on the command line, or None to leave it to others.
+
+    A model has a ``name`` and ``async def generate(self, request)``, which returns the reply's text
+    or a ``Reply``. Called in the controller only.
+    """
+
+
+@pytest.hookspec(firstresult=True)
+def pytest_shelleval_prompt(task: Task, messages: Sequence[Message]) -> Sequence[Message] | None:
+    """Return the chat messages to send for *task* in place of *messages*, or None to keep them.
+
+    Called in the controller only.
+    """
+
+
+@pytest.hookspec(firstresult=True)
+def pytest_shelleval_extract(text: str) -> str | None:
+    """Return the command in the reply *text*, or None to leave it to the built-in rules.
+
+    Called in the controller only, for new replies and for kept ones in which no command was found.
+    ``shelleval extract``, which knows no conftest.py, leaves such
+    commands as they are.
+    """
+
+
+@pytest.hookspec(firstresult=True)
+def pytest_shelleval_sandboxes(settings: Settings) -> SandboxProvider | None:
+    """Return where commands run, in place of ``--shelleval-sandbox``, or None.
+
+    Called once in each process that runs tasks.
+    """
+
+
+@pytest.hookspec(firstresult=True)
+def pytest_shelleval_score(task: Task, result: Result, sandbox: Sandbox) -> float | bool | None:
+    """Return the score of *result*, 0 to 1, in place of the success condition's verdict, or None.
+
+    Called after command and condition, while *sandbox* is still there to be looked into. The task's
+    test counts as passed when the score is 1; the score itself is kept in the result.
+    """

@@ -1,0 +1,297 @@
+"""The dataset as a pytest file, each of its tasks as a pytest item."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from pytest_shelleval.adapter.run import Run, Subject
+from pytest_shelleval.core.errors import UserError
+
+if TYPE_CHECKING:
+    from pytest_shelleval.core.commands import Command, CommandStore
+    from pytest_shelleval.core.execution import Execution
+    from pytest_shelleval.core.results import Result
+    from pytest_shelleval.core.sandbox import Sandbox, SandboxProvider
+    from pytest_shelleval.core.tasks import Task
+    from pytest_shelleval.core.verdicts import Claim
+    from pytest_shelleval.settings.settings import Settings
+
+
+class NotPassed(Exception):  # noqa: N818 - a verdict, not an error
+    """Raised by an item whose result is ``failed``; the result explains it."""
+
+
+class InferenceFailed(Exception):  # noqa: N818 - what happened, as reports say it
+    """There is no command to run: an error, not a failure of the model."""
+
+
+Facts = tuple[tuple[str, Any], ...]
+"""What a marker of an item says."""
+
+
+class DatasetFile(pytest.File):
+    """A dataset; collects one item per task, model and sample."""
+
+    run: Run
+    number: int
+
+    @classmethod
+    def build(cls, parent: pytest.Collector, run: Run, number: int) -> DatasetFile:
+        """The file of source *number* of *run*."""
+        source = run.sources[number]
+        # pytest's own node id of a file outside rootdir is empty
+        file: DatasetFile = cls.from_parent(parent, path=source.path, nodeid=source.nodeid)
+        file.run = run
+        file.number = number
+        return file
+
+    def collect(self) -> Iterator[pytest.Item]:
+        """One item per task, model and sample."""
+        try:
+            self.run.check_own(self.config)
+            self.run.tasks, self.run.variants  # noqa: B018 - loads and checks
+        except UserError as error:
+            raise self.CollectError(str(error)) from error
+        marks: dict[Facts, pytest.MarkDecorator] = {}
+        shared: dict[str, Any] = {}
+        for name, subject in self.run.subjects_of(self.number):
+            item: TaskItem = TaskItem.from_parent(self, name=name, callobj=run_task, **shared)
+            item.prepare(subject, marks)
+            if not shared:
+                # all items have the same fixtures: as with parametrised tests they are found once
+                shared["fixtureinfo"] = getattr(item, "_fixtureinfo", None)
+            yield item
+
+
+def deselect_other_shards(config: pytest.Config, run: Run, items: list[pytest.Item]) -> None:
+    """Leave of the tasks in *items* those of this run's shard; other tests stay."""
+    ids = run.shard_ids
+    if ids is None:
+        return
+    others = [
+        item
+        for item in items
+        if isinstance(item, TaskItem) and item.subject.task.task_id not in ids
+    ]
+    if others:
+        gone = set(others)
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in gone]
+
+
+class TaskItem(pytest.Function):
+    """One command for one task, run and judged in a sandbox of its own."""
+
+    subject: Subject
+    execution: Execution | None
+    result: Result | None
+    origin: str | None
+    """``replayed`` where an earlier run has the result, ``reused`` where another item of this run has
+    it; then nothing is executed."""
+    _claim: Claim | None
+
+    @property
+    def run(self) -> Run:
+        """The run that this item is of."""
+        file = self.getparent(DatasetFile)
+        assert file is not None
+        return file.run
+
+    def prepare(self, subject: Subject, marks: dict[Facts, pytest.MarkDecorator]) -> None:
+        """Take on *subject*: its tags become keywords and markers for ``-k`` and ``-m``.
+
+        *marks* are those of the items before, which this one shares.
+        """
+        self.subject = subject
+        # all at once, here: so items share the table of their attributes' names
+        self.execution, self.result, self.origin, self._claim = None, None, None, None
+        task = subject.task
+        facts: dict[str, Any] = {}
+        if subject.model is not None:
+            facts["model"] = subject.model
+        if task.difficulty_level is not None:
+            facts["difficulty_level"] = task.difficulty_level
+        # a marker per tag: -m "shelleval(tag='git')" compares with one value
+        for tag in task.tags or (None,):
+            own = facts if tag is None else facts | {"tag": tag}
+            key = tuple(own.items())
+            if key not in marks:
+                marks[key] = pytest.mark.shelleval(**own)
+            self.add_marker(marks[key])
+        self.extra_keyword_matches.update(map(str.lower, task.tags))
+
+    def forget(self) -> None:
+        """Let go of what the reports have told, so that a long run does not pile it up."""
+        self.result = self.execution = None
+
+    def setup(self) -> None:
+        """Set up the fixtures, unless the result is known already."""
+        from pytest_shelleval.adapter.reuse import known_of
+
+        known = known_of(self.config, self.run)
+        self.origin = None
+        self.result = known.replayed(self.nodeid)
+        if self.result is not None:
+            self.origin = "replayed"
+            return
+        self._claim = known.claim(self.nodeid, self.subject)
+        if self._claim is not None and self._claim.known is not None:
+            self._reuse(self._claim.known)
+        else:
+            _current.append(self)
+            super().setup()
+
+    def _reuse(self, result: Result) -> None:
+        from pytest_shelleval.core.verdicts import passed_on
+
+        command = self.run.command_of(self.subject)
+        assert command is not None, "only commands are claimed"
+        self.origin = "reused"
+        self.result = passed_on(result, self.subject.task, command)
+
+    def settle(self) -> None:
+        """Leave the result to items with the same command; may be repeated."""
+        claim, self._claim = self._claim, None
+        if claim is not None and self.result is not None:
+            claim.keep(self.result, self.nodeid)
+        if claim is not None:
+            claim.release()
+
+    def teardown(self) -> None:
+        """Tear down; the fixtures have been already."""
+        if self in _current:
+            _current.remove(self)
+        super().teardown()
+
+    def runtest(self) -> None:
+        """Run the task, or say again what came of it."""
+        if self.origin is None:
+            super().runtest()
+        elif self.result is not None and self.result.status != "passed":
+            raise NotPassed(self.result.failure_reason())
+
+    def reportinfo(self) -> tuple[Path, int | None, str]:
+        """Path, line (from 0) and name, for reports."""
+        _, _, line = self.subject.task.source.rpartition(":")
+        return self.path, int(line) - 1 if line.isdigit() else None, self.name
+
+    def explained(self, error: BaseException) -> str | None:
+        """The report's text for *error*, None for an error that is not of this plugin's making."""
+        from pytest_shelleval.core.errors import ShellevalError
+        from pytest_shelleval.report.explain import explain
+        from pytest_shelleval.report.words import visible
+
+        if isinstance(error, InferenceFailed):
+            return visible(f"inference error: {error}\n\ntask       {self.subject.task.task}")
+        if isinstance(error, (NotPassed, ShellevalError)) and self.result is not None:
+            return explain(self.result, self._reproduction())
+        return None
+
+    def _reproduction(self) -> str:
+        from pytest_shelleval.adapter.terminal import relative
+        from pytest_shelleval.report.recorded import reproduction
+
+        folder = self.run.settings.output_dir
+        return reproduction(relative(folder, self.config.invocation_params.dir), self.name)
+
+
+_current: list[TaskItem] = []
+"""The item that is set up or run; a run of pytest inside a test has its own on top."""
+
+
+def run_task(
+    request: pytest.FixtureRequest,
+    shelleval_settings: Settings,
+    shelleval_commands: CommandStore,
+    shelleval_sandboxes: SandboxProvider,
+    shelleval_command: Command,
+    shelleval_sandbox: Sandbox,
+) -> None:
+    """What an item does in its call phase: run command and condition, and judge."""
+    item: TaskItem = request.node
+    execution = item.execution
+    if execution is None:  # the user's own shelleval_sandbox
+        execution = start_execution(item, shelleval_command)
+    item.result = execution.result
+
+    def score(result: Result, sandbox: Sandbox) -> float | None:
+        found: float | None = request.config.hook.pytest_shelleval_score(
+            task=item.subject.task, result=result, sandbox=sandbox
+        )
+        return found
+
+    result = execution.run(shelleval_sandbox, score=score)
+    if execution.policy.executions > 1:
+        from pytest_shelleval.core.repetition import repeat
+
+        result = repeat(execution, score=score)
+    if result.status != "passed":
+        raise NotPassed(result.failure_reason())
+
+
+def current_item() -> TaskItem:
+    """The item whose fixtures are being made. Raises pytest.UsageError where it is none of ours."""
+    if not _current:
+        raise pytest.UsageError("shelleval_task is only there for the items of a dataset")
+    return _current[-1]
+
+
+def start_execution(item: TaskItem, command: Command) -> Execution:
+    """The execution of *item*; its result goes into the report."""
+    from pytest_shelleval.core.execution import Execution
+
+    settings = cast("Settings", item.funcargs["shelleval_settings"])
+    sandboxes = cast("SandboxProvider", item.funcargs["shelleval_sandboxes"])
+    execution = Execution(
+        item.subject.task,
+        command,
+        sandboxes,
+        settings.policy,
+        worker=item.run.worker,
+    )
+    key = item.run.execution_key(item.subject.task, command, settings.policy)
+    execution.result.execution_key = key
+    item.execution = execution
+    item.result = execution.result
+    return execution
+
+
+def find_command(item: TaskItem, task: Task, commands: CommandStore) -> Command:
+    """The command that *item* is to run.
+
+    Raises InferenceFailed when there is none, and NotPassed when the model did reply, but with no
+    command in it; the item's result then says why.
+    """
+    from pytest_shelleval.core.results import Result, empty_command
+
+    subject = item.subject
+    command = commands.for_execution(task, subject.model, subject.sample)
+    if command is not None and command.task != task.task:
+        reason = (
+            "the command in commands.jsonl is for another text of this task; ask the model anew"
+        )
+        command = None
+    elif command is None:
+        reason = "commands.jsonl has no command for this task; run --shelleval-phase=inference"
+    else:
+        # the dataset is the truth for what is run around the command
+        command = replace(
+            command,
+            setup_commands=list(task.setup_commands),
+            success_condition=task.success_condition,
+        )
+        if command.generated_command is not None:
+            return command
+        reason = command.error or "the model gave no command"
+    item.result = Result.of(task, command or empty_command(task, subject.model, subject.sample))
+    item.result.execution_key = item.run.execution_key(task, command)
+    if command is not None and command.answered:
+        item.result.fail_without_command(reason)
+        raise NotPassed(reason)
+    item.result.fail_as_error("inference", reason)
+    raise InferenceFailed(reason)

@@ -1,0 +1,175 @@
+"""debug.log: what a run did and when, one line for each request and each step in a sandbox.
+
+Modules log to loggers of their own names, below ``pytest_shelleval``. The controller begins the file
+anew, and the one before becomes debug.earlier.log; a run that resumes adds to it. A worker on the same
+machine opens the file that the controller made, and appends each line in one write, which POSIX keeps
+whole; what is known when a worker is killed is in the file. Elsewhere there is no such file: the lines
+go home on the report of their item.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import time
+from typing import TYPE_CHECKING
+
+from pytest_shelleval.core.errors import UserError
+from pytest_shelleval.core.files import open_own
+from pytest_shelleval.core.provenance import versions
+from pytest_shelleval.core.redaction import redacted
+from pytest_shelleval.report.words import inert
+
+if TYPE_CHECKING:
+    import pytest
+
+    from pytest_shelleval.adapter.run import Run
+
+NAME, EARLIER = "debug.log", "debug.earlier.log"
+_ROOT = logging.getLogger("pytest_shelleval")
+_PYTEST_OPTIONS = ("log_level", "log_cli_level", "log_file", "log_file_level")
+
+
+class _Lines(logging.Formatter):
+    """``2026-01-02T03:04:05.678Z INFO gw0 core.trial: ...``, in one line, without secrets."""
+
+    def __init__(self, process: str) -> None:
+        super().__init__()
+        self._process = process
+
+    def format(self, record: logging.LogRecord) -> str:
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        module = record.name.removeprefix("pytest_shelleval.")
+        text = record.getMessage()
+        if record.exc_info:
+            text += "\n" + self.formatException(record.exc_info)
+        text = redacted(text).replace("\n", "\\n").replace("\r", "\\r")
+        milliseconds = int(record.msecs)
+        head = f"{stamp}.{milliseconds:03d}Z {record.levelname} {self._process} {module}: "
+        return f"{head}{text}\n"
+
+
+class _Printed(logging.Formatter):
+    """As *formatter* has it, without secrets and workflow commands: for lines that pytest prints."""
+
+    def __init__(self, formatter: logging.Formatter) -> None:
+        super().__init__()
+        self._formatter = formatter
+
+    def format(self, record: logging.LogRecord) -> str:
+        return inert(redacted(self._formatter.format(record)))
+
+
+class FileHandler(logging.Handler):
+    """Appends each line to a file in one write. What can't be written is not worth ending a run for."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        try:
+            self.write(self.format(record))
+        except Exception:
+            self.handleError(record)
+
+    def write(self, text: str) -> None:
+        """Write whole lines that are formatted already."""
+        with contextlib.suppress(OSError):  # the disk is full, say: files that matter tell of it
+            os.write(self._descriptor, text.encode("utf-8", "backslashreplace"))
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+        super().close()
+
+
+class Buffer(logging.Handler):
+    """Keeps lines until they are fetched, as in a worker on another machine."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kept: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one line."""
+        self._kept.append(self.format(record))
+
+    def fetch(self) -> str:
+        """All lines since the last time."""
+        kept, self._kept = self._kept, []
+        return "".join(kept)
+
+
+def start(config: pytest.Config, run: Run) -> FileHandler:
+    """Begin debug.log in the controller. Raises UserError when the file can't be written."""
+    settings = run.settings
+    path = settings.output_dir / NAME
+    try:
+        if os.path.lexists(path) and not settings.resume:
+            path.replace(path.with_name(EARLIER))
+        descriptor = open_own(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        run.log_file = _identity(descriptor)
+    except OSError as error:
+        raise UserError(f"can't write {path}: {error.strerror}") from error
+    handler = FileHandler(descriptor)
+    _install(config, handler, settings.log_level, "main")
+    logger = logging.getLogger(__name__)
+    logger.info("versions %s", json.dumps(versions()))
+    logger.info("settings %s", json.dumps(settings.public()))
+    return handler
+
+
+def start_worker(config: pytest.Config, run: Run) -> Buffer | None:
+    """Log in a worker; the buffer where lines have to be sent home."""
+    name = config.workerinput["workerid"]  # type: ignore[attr-defined]
+    path = run.settings.output_dir / NAME
+    try:
+        descriptor = open_own(path, os.O_WRONLY | os.O_APPEND)
+    except OSError:
+        descriptor = -1
+    here = descriptor >= 0 and _identity(descriptor) == run.log_file
+    if descriptor >= 0 and not here:
+        os.close(descriptor)
+    handler = FileHandler(descriptor) if here else Buffer()
+    _install(config, handler, run.settings.log_level, name)
+    return handler if isinstance(handler, Buffer) else None
+
+
+def _identity(descriptor: int) -> list[int]:
+    """Tells the file that a controller made from another of the same path on another machine."""
+    status = os.fstat(descriptor)
+    return [status.st_dev, status.st_ino]
+
+
+def _install(config: pytest.Config, handler: logging.Handler, level: str, process: str) -> None:
+    handler.setFormatter(_Lines(process))
+    before = _ROOT.level
+    _ROOT.addHandler(handler)
+    _ROOT.setLevel(level.upper())
+    plugin = config.pluginmanager.getplugin("logging-plugin")
+    live = getattr(plugin, "log_cli_handler", None)
+    if isinstance(live, logging.Handler) and live.formatter is not None:
+        live.setFormatter(_Printed(live.formatter))
+    if not any(config.getoption(name, None) for name in _PYTEST_OPTIONS):
+        # pytest would keep these lines for every item, and show them with each failure
+        for name in ("report_handler", "caplog_handler"):
+            kept = getattr(plugin, name, None)
+            if isinstance(kept, logging.Handler):
+                kept.addFilter(_not_ours)
+
+    def remove() -> None:
+        _ROOT.removeHandler(handler)
+        _ROOT.setLevel(before)
+        handler.close()
+
+    config.add_cleanup(remove)
+
+
+def _not_ours(record: logging.LogRecord) -> bool:
+    return not record.name.startswith(f"{_ROOT.name}.")

@@ -1,0 +1,135 @@
+"""The results of a run, in the controller: taken up from earlier runs, written as they come, counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pytest_shelleval.adapter.reuse import Known
+from pytest_shelleval.adapter.run import Run, Subject
+from pytest_shelleval.adapter.shown import usage_error
+from pytest_shelleval.core.errors import UserError
+from pytest_shelleval.core.files import read_json_lines
+from pytest_shelleval.core.ledger import EARLIER, FINISHED, Ledger
+from pytest_shelleval.core.replay import Replay
+from pytest_shelleval.core.summary import Key, Tally
+from pytest_shelleval.report.reasons import reason_of
+
+
+class Recorder:
+    """What the controller knows of results; see :class:`~pytest_shelleval.core.ledger.Ledger`."""
+
+    def __init__(self, run: Run, known: Known, *, failed_again: bool) -> None:
+        """*failed_again*: what failed is run and not replayed (``--lf``)."""
+        self.run = run
+        self.tally = Tally()
+        self.selected: Sequence[str] = ()
+        """Node ids of the items that this run is to execute or replay."""
+        self.replayed: Mapping[str, Key] = {}
+        """Those that it replays."""
+        self.kept = 0
+        """Results of earlier runs that stay, of items that this run did not select."""
+        self.lost = ""
+        """Why results could not be written, if so."""
+        self._known = known
+        self._failed_again = failed_again
+        self._ledger = Ledger(run.settings.output_dir)
+        self._aside = 0
+
+    @property
+    def begun(self) -> bool:
+        """Whether results.jsonl is this run's."""
+        return self._ledger.begun
+
+    @property
+    def total(self) -> int:
+        """Results that there are to be in the end."""
+        return len(self.selected) + self.kept
+
+    def load(self) -> None:
+        """See what earlier runs left. Raises UserError where that can't be read."""
+        self._ledger.load()
+
+    def begin(self, selected: Sequence[str]) -> None:
+        """Begin with the items *selected*, whose commands are there.
+
+        With ``--shelleval-resume`` earlier results are taken up now, else they give way when the
+        first result comes. Raises UserError where files can't be written.
+        """
+        self.selected = selected
+        if not self.run.settings.resume:
+            if not selected:  # a shard without a task: it has ended, and says so
+                self._ledger.begin()
+            return
+        replayed, kept = self._still_valid()
+        self._ledger.begin(keep={*replayed.values(), *kept})
+        self.replayed, self.kept = replayed, len(kept)
+        for _, record in read_json_lines(self._ledger.results):
+            self._count(record)
+        if self.run.replay_file is not None:
+            subjects, lines = self.run.subjects, self._ledger.lines
+            offsets = {nodeid: lines[ident].offset for nodeid, ident in replayed.items()}
+            shared = {self._known.shared_key(subjects[nodeid]): nodeid for nodeid in replayed}
+            verdicts = {key: nodeid for key, nodeid in shared.items() if key is not None}
+            Replay(self._ledger.results, offsets, verdicts).save(self.run.replay_file)
+
+    def _still_valid(self) -> tuple[dict[str, Key], set[Key]]:
+        """Earlier results that running again would only repeat: of items selected, and of others."""
+        selected, lines = set(self.selected), self._ledger.lines
+        replayed: dict[str, Key] = {}
+        kept: set[Key] = set()
+        for nodeid, subject in self.run.subjects.items() if lines else ():
+            command = self.run.command_of(subject)
+            ident = self._id_of(subject)
+            line = lines.get(ident)
+            if (
+                line is None
+                or line.key != self.run.execution_key(subject.task, command)
+                or (command is not None and command.task != subject.task.task)
+            ):
+                continue
+            if nodeid not in selected:
+                kept.add(ident)
+            elif line.status == "passed" or (line.status in FINISHED and not self._failed_again):
+                replayed[nodeid] = ident
+        return replayed, kept
+
+    def _id_of(self, subject: Subject) -> Key:
+        pair = self.run.commands.pair_for(subject.task, subject.model, subject.sample)
+        task_id, model, sample = pair or (subject.task.task_id, subject.model, subject.sample)
+        return task_id, model or "", sample
+
+    def add(self, nodeid: str, record: Mapping[str, Any]) -> None:
+        """Write and count the result of an item. Raises pytest.UsageError when it can't be written.
+
+        What is recorded for an item that is replayed stands, whatever became of its worker.
+        """
+        if nodeid in self.replayed:
+            return
+        try:
+            if not self._ledger.begun:
+                subjects = self.run.subjects
+                selected = self.selected if self._ledger.lines else ()
+                self._ledger.begin(drop={self._id_of(subjects[each]) for each in selected})
+            self._ledger.write(record)
+        except UserError as error:
+            self.lost = self.lost or str(error)
+            raise usage_error(error) from error
+        self._count(record)
+
+    def _count(self, record: Mapping[str, Any]) -> None:
+        reason = reason_of(record)
+        self.tally.add(record, "" if reason is None else reason.text)
+
+    def close(self) -> None:
+        """Close the files; may be repeated."""
+        try:
+            self._aside = self._ledger.close(self.tally.outcomes)
+        except UserError as error:
+            self.lost = self.lost or str(error)
+
+    def lines(self) -> Iterator[str]:
+        """What the terminal says of results that this run has nothing to do with."""
+        if self._aside:
+            count = f"{self._aside:,} earlier result" + ("s" if self._aside > 1 else "")
+            yield f"{count} of other commands: {EARLIER} (--shelleval-resume takes up what it can)"

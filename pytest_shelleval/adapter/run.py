@@ -1,0 +1,332 @@
+"""What one process of pytest knows of the run: settings, datasets, tasks, commands.
+
+The controller and every xdist worker has one, in ``config.stash``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_shelleval.core.errors import UserError
+from pytest_shelleval.core.names import suffix
+from pytest_shelleval.settings.settings import Settings
+
+if TYPE_CHECKING:
+    from pytest_shelleval.core.commands import Command, CommandStore
+    from pytest_shelleval.core.execution import ExecutionPolicy
+    from pytest_shelleval.core.replay import ExecutionKeys, Replay
+    from pytest_shelleval.core.tasks import Row, Task
+    from pytest_shelleval.sandboxes.registry import Wish
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One dataset of the run."""
+
+    name: str
+    """As the user gave it."""
+    path: Path
+    """The file that pytest collects."""
+    nodeid: str
+    copy: Path | None = None
+    """Rows that the controller copied from a format that is slow to read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What one item evaluates: one sample of one model for one task."""
+
+    task: Task
+    model: str | None
+    """None: whatever model the commands file has."""
+    sample: int
+
+
+class Run:
+    """The run as this process sees it; everything is loaded when first asked for."""
+
+    def __init__(self, settings: Settings, rootdir: Path, directory: Path, cache: Path) -> None:
+        self.settings = settings
+        self.rootdir = rootdir
+        self.directory = directory
+        """Where pytest was started."""
+        self.worker = "main"
+        """The name of this process in results."""
+        self.sources = self._find_sources(cache)
+        self.sandbox_kind = settings.sandbox
+        """What ``auto`` has come to, once the controller has tried."""
+        self.workers = 1
+        self.state_directory: Path | None = None
+        """A folder of this run that its processes share, where the kind of sandbox needs one."""
+        self.log_file: list[int] | None = None
+        """Which file debug.log is, once the controller has made it."""
+        self._keys: dict[ExecutionPolicy, ExecutionKeys] = {}
+        self.without_dataset = not self.sources
+        if self.without_dataset:
+            self.sources = [self._commands_source()]
+
+    def _find_sources(self, cache: Path) -> list[Source]:
+        """The datasets, of which *cache* may hold copies. Raises UserError where one is not there."""
+        return [
+            _source(name, self.rootdir, self.directory, cache, self.settings.split)
+            for name in self.settings.dataset
+        ]
+
+    def _commands_source(self) -> Source:
+        """What is collected without a dataset. Raises UserError where it is not there."""
+        self.check_commands_file()
+        file = _as_collected(self.settings.commands_file, self.rootdir)
+        return Source(file.name, file, os.path.relpath(file, self.rootdir))
+
+    def check_commands_file(self) -> None:
+        """See that there are commands to execute. Raises UserError."""
+        file = self.settings.commands_file
+        fix = (
+            "run --shelleval-phase=inference first, or name the file with --shelleval-commands-file"
+        )
+        if not file.is_file():
+            raise UserError(f"{file}: no such file; {fix}")
+        if not len(self.commands):
+            raise UserError(f"no commands found in {file}; {fix}")
+
+    def receive(self, workerinput: Mapping[str, Any]) -> None:
+        """Take over in an xdist worker what :func:`send_run` told it."""
+        self.worker = workerinput["workerid"]
+        self.workers = workerinput.get("shelleval_workers", workerinput["workercount"])
+        self.sandbox_kind = workerinput.get("shelleval_sandbox_kind", self.sandbox_kind)
+        state = workerinput.get("shelleval_state_directory")
+        self.state_directory = None if state is None else Path(state)
+        self.log_file = workerinput.get("shelleval_log")
+
+    def check_own(self, config: pytest.Config) -> None:
+        """See that hooks and fixtures of the user's own are in this process: on this machine, yes."""
+
+    def leave(self) -> None:
+        """This process of the run ends."""
+
+    @property
+    def wish(self) -> Wish:
+        """Which sandboxes to use, as the controller has settled it."""
+        return replace(
+            self.settings.wish,
+            kind=self.sandbox_kind,
+            workers=self.workers,
+            state_directory=self.state_directory,
+        )
+
+    @cached_property
+    def tasks(self) -> list[list[Task]]:
+        """The tasks of each source. Raises UserError that names every broken row, or an empty source."""
+        from pytest_shelleval.core.tasks import build_tasks
+
+        if self.without_dataset:
+            tasks = self.commands.tasks()
+            count = self.settings.max_samples
+            return [tasks if count is None else tasks[:count]]
+        found = build_tasks(map(self._rows, self.sources), max_samples=self.settings.max_samples)
+        for source, tasks in zip(self.sources, found, strict=True):
+            if not tasks:
+                raise UserError(
+                    f"dataset {source.name}: there are no rows in it; write a task into it, or name "
+                    "another with --shelleval-dataset"
+                )
+        return found
+
+    @cached_property
+    def commands(self) -> CommandStore:
+        """commands.jsonl, loaded. Raises UserError that names every broken line."""
+        return self._load_commands()
+
+    def _load_commands(self) -> CommandStore:
+        from pytest_shelleval.core.commands import CommandStore
+
+        store = CommandStore(self.settings.commands_file)
+        store.load()
+        return store
+
+    @cached_property
+    def variants(self) -> list[tuple[str | None, int]]:
+        """Model and sample of the items of each task."""
+        models: list[str | None] = list(self.settings.model)
+        samples = self.settings.samples
+        if self.settings.phase == "execution":
+            models = models or list(self.commands.models()) or [None]
+            if "samples" not in self.settings.given:
+                samples = max(self.commands.samples, 1)
+        return [(model, sample) for model in models for sample in range(samples)]
+
+    @cached_property
+    def subjects(self) -> dict[str, Subject]:
+        """Every subject by the node id of its item."""
+        return {
+            f"{source.nodeid}::{name}": subject
+            for number, source in enumerate(self.sources)
+            for name, subject in self.subjects_of(number)
+        }
+
+    def subjects_of(self, number: int) -> Iterator[tuple[str, Subject]]:
+        """Item name and subject of each item of source *number*."""
+        models = len({model for model, _ in self.variants})
+        samples = len({sample for _, sample in self.variants})
+        suffixes = [
+            suffix(model if models > 1 else None, sample if samples > 1 else None)
+            for model, sample in self.variants
+        ]
+        for task in self.tasks[number]:
+            asked = self._asked(task)
+            for ending, (model, sample) in zip(suffixes, self.variants, strict=True):
+                if model in asked:
+                    yield task.task_id + ending, Subject(task, model, sample)
+
+    def _asked(self, task: Task) -> set[str | None]:
+        """The models that *task* is for: without a dataset, those of which there is a command.
+
+        A commands file may hold several runs, each with its tasks and models.
+        """
+        models = {model for model, _ in self.variants}
+        if not self.without_dataset:
+            return models
+        store, samples = self.commands, {sample for _, sample in self.variants}
+        return {
+            model
+            for model in models
+            if any(store.pair_for(task, model, sample) for sample in samples)
+        }
+
+    def let_go(self) -> None:
+        """Forget the commands, which are for executing: what follows is the report."""
+        commands = self.__dict__.pop("commands", None)
+        if commands is not None:
+            commands.close()
+
+    def command_of(self, subject: Subject) -> Command | None:
+        """The command that commands.jsonl has for *subject*."""
+        return self.commands.for_execution(subject.task, subject.model, subject.sample)
+
+    def execution_key(
+        self, task: Task, command: Command | None, policy: ExecutionPolicy | None = None
+    ) -> str:
+        """The ``execution_key`` of *command* for *task*; *policy* is that of the settings if None."""
+        from pytest_shelleval.core.replay import ExecutionKeys
+
+        policy = policy or self.settings.policy
+        if policy not in self._keys:
+            self._keys[policy] = ExecutionKeys(policy, self.wish.identity)
+        return self._keys[policy].of(task, command)
+
+    @cached_property
+    def shard_ids(self) -> frozenset[str] | None:
+        """Ids of the tasks of this run's shard; None where it is no shard."""
+        if self.settings.shard is None:
+            return None
+        from pytest_shelleval.core.shards import parse_shard, tasks_of
+
+        ids = (task.task_id for tasks in self.tasks for task in tasks)
+        return tasks_of(parse_shard(self.settings.shard), ids)
+
+    @property
+    def replay_file(self) -> Path | None:
+        """Where the controller tells its workers what is replayed."""
+        return None if self.state_directory is None else self.state_directory / "replay.json"
+
+    @cached_property
+    def replay(self) -> Replay | None:
+        """What is replayed, once the controller has settled it; None where nothing is."""
+        from pytest_shelleval.core.replay import Replay
+
+        if not self.settings.resume or self.replay_file is None:
+            return None
+        return Replay.load(self.replay_file)
+
+    def copy_slow_datasets(self) -> None:
+        """Copy datasets that are slow to read, so that each is read once for all processes."""
+        from pytest_shelleval.core.datasets import read_rows, write_copy
+
+        for source in self.sources:
+            if source.copy is not None:
+                rows = read_rows(source.name, split=self.settings.split, base=self.directory)
+                write_copy(rows, source.copy)
+
+    def copy_of(self, number: int, folder: Path) -> Path:
+        """The rows of source *number*, for a machine without it, as a file that may be in *folder*."""
+        from pytest_shelleval.core.datasets import write_copy
+
+        source = self.sources[number]
+        if source.copy is not None:
+            return source.copy
+        path = folder / f"rows-{number}.jsonl"
+        if not path.exists():
+            write_copy(self._rows(source), path)
+        return path
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hex SHA-256 of the dataset: of the file, or over those of all files."""
+        from pytest_shelleval.core.datasets import sha256_of
+
+        digests = [sha256_of(source.copy or source.path) for source in self.sources]
+        if len(digests) == 1:
+            return digests[0]
+        return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+    def _rows(self, source: Source) -> Iterable[Row]:
+        from pytest_shelleval.core.datasets import read_copy, read_rows
+
+        if source.copy is not None:
+            return read_copy(source.copy)
+        return read_rows(source.name, base=self.directory)
+
+
+RUN: pytest.StashKey[Run] = pytest.StashKey()
+
+
+def send_run(run: Run, workerinput: dict[str, Any], workers: int) -> None:
+    """Tell an xdist worker, one of *workers* on this machine, what the controller has settled."""
+    state = run.state_directory
+    workerinput["shelleval_workers"] = workers
+    workerinput["shelleval_sandbox_kind"] = run.sandbox_kind
+    workerinput["shelleval_state_directory"] = None if state is None else str(state)
+    workerinput["shelleval_log"] = run.log_file
+
+
+def run_of(config: pytest.Config) -> Run | None:
+    """The run of *config*, None where shelleval has nothing to do."""
+    return config.stash.get(RUN, None)
+
+
+def _source(name: str, rootdir: Path, directory: Path, cache: Path, split: str) -> Source:
+    from pytest_shelleval.core.datasets import is_hub_name, is_quick
+
+    path = _as_collected(directory / name, rootdir)
+    nodeid = os.path.relpath(path, rootdir)
+    if path.is_file():
+        copied = not is_quick(path)
+    elif path.is_dir() or is_hub_name(name):
+        nodeid = f"{nodeid if path.is_dir() else name}[{split}]"
+        copied = True
+    else:
+        raise UserError(f"dataset {name}: no such file or folder")
+    if not copied:
+        return Source(name, path, nodeid)
+    stem = hashlib.sha256(f"{path}\0{split}".encode()).hexdigest()[:12]
+    copy = cache / f"{path.stem}-{stem}.jsonl"
+    return Source(name, path if path.is_file() else copy, nodeid, copy)
+
+
+def _as_collected(path: Path, rootdir: Path) -> Path:
+    """*path* as pytest writes it: absolute, without ``..``, and with its symbolic links."""
+    plain = Path(os.path.abspath(path))
+    if path.exists() and not (plain.exists() and plain.samefile(path)):
+        plain = path.resolve()  # ".." comes after a link to a folder, and leads elsewhere
+    real, root = plain.resolve(), rootdir.resolve()
+    if real.is_relative_to(root) and not plain.is_relative_to(rootdir):
+        return rootdir / real.relative_to(root)  # a link leads to rootdir, or rootdir is one
+    return plain

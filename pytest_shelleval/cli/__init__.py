@@ -1,0 +1,1 @@
+"""The command ``shelleval``: one module a sub-command."""

@@ -1,0 +1,208 @@
+"""``shelleval validate``: whether every row of a dataset is sound."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pytest_shelleval.core.errors import SandboxUnavailable, UserError
+
+if TYPE_CHECKING:
+    from pytest_shelleval.core.sandbox import SandboxProvider
+    from pytest_shelleval.settings.settings import Settings
+    from pytest_shelleval.validation.findings import Report
+
+_OPTIONS = (
+    *("split", "max-samples", "sandbox", "rootfs", "sandbox-image", "network"),
+    *("sos-url", "sos-port", "sos-permits", "strict-setup", "command-timeout", "setup-timeout"),
+    *("memory", "disk", "processes", "output-limit"),
+)
+_MOST_JOBS = 8
+_BAR = 24
+_REDRAW = 0.1
+_DESCRIPTION = """\
+Try every row of a dataset in sandboxes: the setup succeeds, the condition fails when nothing is
+done, after `exit 0` and after everything in the start directory is deleted, and passes with
+gold_command, three times over. Warn of what depends on network, sudo, the machine or the clock,
+and of rows that repeat."""
+_EPILOG = """\
+Exit status: 0 all rows are sound; 1 some are faulty; 2 wrong input, or no sandbox here; 3 no row is
+faulty, but not all could be judged (interrupted, sandboxes failed). The environment's SHELLEVAL_*
+are the defaults of the options, as in a run."""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Declare ``validate``; its options are those of a run, without the prefix."""
+    from pytest_shelleval.settings.table import OPTIONS
+
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "validate",
+        help="say whether every row of a dataset is sound",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+    )
+    parser.add_argument(
+        "dataset", nargs="+", help="a file, a saved folder, or a name on the Hugging Face hub"
+    )
+    parser.add_argument(
+        "-j",
+        "-n",
+        "--jobs",
+        type=_at_least_one,
+        default=min(os.cpu_count() or 1, _MOST_JOBS),
+        help="sandboxes at a time (default: one per processor, here %(default)s)",
+    )
+    parser.add_argument(
+        "--steps",
+        choices=("auto", "separate", "shared"),
+        help="as in a run; auto (default) finds out with which of the two the gold commands pass",
+    )
+    parser.add_argument("--strict", action="store_true", help="warnings make the exit status 1 too")
+    parser.add_argument(
+        "--json", metavar="FILE", help="write the report as JSON; - writes it to stdout, alone"
+    )
+    table = {option.name: option for option in OPTIONS}
+    for name in _OPTIONS:
+        option = table[name]
+        text = option.help + (f" (default: {option.default})" if option.default else "")
+        action = "append" if option.many else "store"
+        kind: dict[str, Any] = {"action": action, "metavar": option.field.upper()}
+        if option.switch:
+            kind = {"action": "store_true"}
+        parser.add_argument(
+            f"--{name}",
+            dest=option.key,
+            default=None,
+            help=text.replace("%", "%%").replace("--shelleval-", "--"),
+            **kind,
+        )
+    parser.set_defaults(run=run)
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a number of at least 1 is expected, not {text!r}")
+    return int(text)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Validate, print the report, and say by the exit status how it went.
+
+    Raises UserError for a dataset or option that can't be used, SandboxUnavailable where there is no
+    sandbox.
+    """
+    _check_target(args.json)
+    try:
+        report = _validate(args)
+    except (UserError, SandboxUnavailable) as error:
+        # the options have no prefix here
+        raise type(error)(str(error).replace("--shelleval-", "--")) from error
+    _write(report, args.json)
+    return report.exit_status(strict=args.strict)
+
+
+def _check_target(target: str | None) -> None:
+    """See that the report can be written, before an hour is spent on it. Raises UserError."""
+    if target in (None, "-"):
+        return
+    folder = Path(str(target)).absolute().parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK) or Path(str(target)).is_dir():
+        raise UserError(f"can't write {target}: name a file in a folder that can be written")
+
+
+def _validate(args: argparse.Namespace) -> Report:
+    from pytest_shelleval.core.datasets import read_rows
+    from pytest_shelleval.core.tasks import sift_tasks
+    from pytest_shelleval.settings.resolve import resolve
+    from pytest_shelleval.validation.validate import Validation
+
+    settings = resolve(vars(args), os.environ, lambda key: None, Path.cwd())
+    datasets = [read_rows(name, split=settings.split) for name in args.dataset]
+    tasks, faults = sift_tasks(datasets, max_samples=settings.max_samples)
+    if not any(tasks) and not faults:
+        raise UserError(f"dataset {', '.join(args.dataset)}: there are no rows in it")
+    with contextlib.closing(_provider(settings, args.jobs)) as provider:
+        progress = _Progress()
+        validation = Validation(
+            [task for each in tasks for task in each],
+            provider,
+            settings.policy,
+            steps=_steps(args.steps, settings),
+            jobs=args.jobs,
+            faults=faults,
+            datasets=args.dataset,
+            progress=progress.show,
+        )
+        try:
+            validation.run()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            progress.end()
+        return validation.report()
+
+
+def _steps(given: str | None, settings: Settings) -> Literal["auto", "separate", "shared"]:
+    if given is None and "steps" in settings.given:
+        given = settings.steps
+    return "separate" if given == "separate" else "shared" if given == "shared" else "auto"
+
+
+def _provider(settings: Settings, jobs: int) -> SandboxProvider:
+    """Sandboxes as the user wants them, tried out."""
+    from dataclasses import replace
+
+    from pytest_shelleval.sandboxes.registry import check, provide
+
+    with contextlib.redirect_stdout(sys.stderr):  # it tells of images that are pulled
+        kind = check(settings.wish)
+    return provide(replace(settings.wish, kind=kind, pool_size=jobs))
+
+
+def _write(report: Report, target: str | None) -> None:
+    from pytest_shelleval.core.files import replace_file
+    from pytest_shelleval.report.words import inert
+    from pytest_shelleval.validation.text import lines
+
+    text = json.dumps(report.to_json(), indent=2) + "\n"
+    if target == "-":
+        sys.stdout.write(inert(text))
+        return
+    for line in lines(report):
+        print(inert(line))
+    if target is not None:
+        replace_file(Path(target), text)
+
+
+class _Progress:
+    """A bar on stderr, where that is a terminal."""
+
+    def __init__(self) -> None:
+        self._shown = sys.stderr.isatty()
+        self._started = time.monotonic()
+        self._drawn = 0.0
+        self._faulty = 0
+
+    def show(self, done: int, total: int, faulty: int) -> None:
+        """Draw it anew, not too often; a faulty row is told at once, the next may take long."""
+        now = time.monotonic()
+        soon = now - self._drawn < _REDRAW and done < total and faulty == self._faulty
+        if not self._shown or soon:
+            return
+        self._drawn, self._faulty = now, faulty
+        bar = "#" * (_BAR * done // total)
+        text = f"{100 * done // total} %, {faulty} faulty, {now - self._started:.0f} s"
+        sys.stderr.write(f"\r\x1b[Kshelleval validate [{bar:.<{_BAR}}] {text}"[:90])
+        sys.stderr.flush()
+
+    def end(self) -> None:
+        """Take it away."""
+        if self._shown and self._drawn:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()

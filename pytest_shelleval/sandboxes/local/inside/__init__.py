@@ -1,0 +1,1 @@
+"""What runs in a sandbox: its first process, the shells, and what they did."""

@@ -1,0 +1,54 @@
+"""A fresh shell that is started before its text is known.
+
+What a sandbox is asked first is most often a setup. Started with the sandbox, its shell costs no time
+when the text comes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+
+from pytest_shelleval.sandboxes.local.inside.output import Output
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LONGEST_TEXT = 2000
+"""Bytes: bash reads a pipe byte by byte."""
+_SCRIPT = 117
+# As bash -c of the text: the same name in messages, line numbers and variables.
+_WAIT = b'read -r -d "" -u %d; exec %d<&-; eval "unset REPLY; $REPLY"' % (_SCRIPT, _SCRIPT)
+
+
+class ShellAhead:
+    """One fresh bash that waits for its text; it is given one or dropped."""
+
+    def __init__(
+        self, spawn: Callable[[list[str | bytes], dict[int, int]], int], output_limit: int
+    ) -> None:
+        script, self._script = os.pipe()
+        reading, writing = os.pipe()
+        self.output = Output(reading, output_limit)
+        try:
+            self.process = spawn(
+                ["bash", "-c", _WAIT], {0: 0, 1: writing, 2: writing, _SCRIPT: script}
+            )
+        finally:
+            os.close(script)
+            os.close(writing)
+
+    def begin(self, text: bytes) -> None:
+        """Have it run *text*, which holds no NUL."""
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._script, text + b"\0")
+        os.close(self._script)
+
+    def drop(self) -> None:
+        """End it, so that nothing can tell that it was there."""
+        os.close(self._script)
+        os.kill(self.process, signal.SIGKILL)
+        os.waitpid(self.process, 0)
+        os.close(self.output.descriptor)

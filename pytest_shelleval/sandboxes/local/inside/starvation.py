@@ -1,0 +1,124 @@
+"""Whether others on the machine starved the processes of a sandbox, by what the kernel counted.
+
+The scheduler counts for each thread how long it ran and how long it waited for a processor. Waiting
+is the machine's doing only as far as others used the processors meanwhile, and one processor is all
+that is due: a command that starts a hundred busy loops starves itself. Nor does the waiting count of
+what has lowered its own priority or has pinned itself to a processor.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from pytest_shelleval.sandboxes.local.inside.watch import processes, read
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_PAUSE = 0.25
+_SHORTEST = 1.0
+_FAIR = 0.5
+_LOST = 0.25
+_TICK = 1 / os.sysconf("SC_CLK_TCK")
+
+
+def starved(wall: float, ran: float, others: float, counted: tuple[float, float]) -> float | None:
+    """The share of the processor time that was due, if it is less than half; else None.
+
+    All in seconds: of *wall* time, in which the sandbox's processes *ran* and everything else
+    ran for *others*. Of some processes it was *counted* how long they ran, and how long they waited.
+    Due is what one processor would have given them without the others. Processes that seldom want
+    one are not starved: a quarter of the time has to be lost.
+    """
+    running, waiting = counted
+    wanted = ran + (waiting * ran / running if running else waiting)
+    due = min(wanted, wall, ran + others)
+    if wall < _SHORTEST or due - ran < _LOST * wall or ran >= _FAIR * due:
+        return None
+    return ran / due
+
+
+class Share:
+    """Looks at the sandbox's processes while a step lasts, from its first process."""
+
+    def __init__(self) -> None:
+        self.next_look = 0.0
+        self._processors = os.sched_getaffinity(0)
+        self._niceness = os.getpriority(os.PRIO_PROCESS, 0)
+        self._threads: dict[str, tuple[int, int, bool]] = {}
+        self._counted = [0, 0]
+        self._first: tuple[float, float, float] | None = None
+
+    def start(self) -> None:
+        """A step begins; short ones end before the first look."""
+        self._first = None
+        self.next_look = 0.0
+
+    def look(self, now: float) -> None:
+        """Count on."""
+        self.next_look = now + _PAUSE
+        threads = dict(self._times())
+        if self._first is None:
+            self._first = _spent()
+            self._counted = [0, 0]
+        else:
+            for name, (ran, waited, ordinary) in threads.items():
+                ran_before, waited_before, was = self._threads.get(name, (0, 0, True))
+                self._counted[0] += max(0, ran - ran_before)
+                if ordinary and was:
+                    self._counted[1] += max(0, waited - waited_before)
+        self._threads = threads
+
+    def starved(self) -> float | None:
+        """What :func:`starved` says of the step that has just ended."""
+        if self._first is None or time.monotonic() - self._first[0] < _SHORTEST:
+            return None
+        wall, ran, busy = (
+            after - before for before, after in zip(self._first, _spent(), strict=True)
+        )
+        running, waiting = self._counted
+        return starved(wall, ran, max(0.0, busy - ran), (running / 1e9, waiting / 1e9))
+
+    def _times(self) -> Iterator[tuple[str, tuple[int, int, bool]]]:
+        """For each thread: nanoseconds that it ran and waited, whether it is as it was started."""
+        for process in processes():
+            for thread in _names(f"/proc/{process}/task"):
+                folder = f"/proc/{process}/task/{thread}"
+                fields, times = _fields(folder), read(f"{folder}/schedstat").split()
+                if len(times) > 1 and fields:
+                    ordinary = self._ordinary(int(thread), fields)
+                    yield thread, (int(times[0]), int(times[1]), ordinary)
+
+    def _ordinary(self, thread: int, fields: list[bytes]) -> bool:
+        try:
+            processors = os.sched_getaffinity(thread)
+        except OSError:
+            return False
+        niceness, policy = int(fields[16]), int(fields[38])
+        return (niceness, policy, processors) == (self._niceness, 0, self._processors)
+
+
+def _spent() -> tuple[float, float, float]:
+    """Seconds: the time, what this sandbox has run, what all processors have."""
+    ticks = 0
+    for process in (*processes(), "1"):
+        # of itself and of the children that it has waited for
+        ticks += sum(map(int, _fields(f"/proc/{process}")[11:15]))
+    # user, nice, system, idle, iowait, irq, softirq, steal
+    busy = list(map(int, read("/proc/stat").split(None, 9)[1:9]))
+    del busy[3:5]
+    return time.monotonic(), ticks * _TICK, sum(busy) * _TICK
+
+
+def _fields(folder: str) -> list[bytes]:
+    """What follows the name in a stat file: its third field is the first here."""
+    return read(f"{folder}/stat").rpartition(b")")[2].split()
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []

@@ -1,0 +1,1 @@
+"""What a sandbox is made of: namespaces, ids, system calls, file system."""

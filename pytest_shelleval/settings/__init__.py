@@ -1,0 +1,1 @@
+"""Options: one table of them, from text to value, and the resolved settings."""
