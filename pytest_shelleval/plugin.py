@@ -6,7 +6,6 @@ Nothing heavy is imported here: this module is imported in every run of pytest.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,7 +54,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) 
     """Make the datasets arguments of pytest, as if they had been typed as paths."""
     flags = vars(early_config.known_args_namespace)
     try:
-        run = _far_run(early_config) or _near_run(early_config, flags)
+        run = _run_for(early_config, flags)
         if run is None:
             return
         early_config.stash[RUN] = run
@@ -69,24 +68,13 @@ def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) 
     args += [str(source.path) for source in run.sources if str(source.path) not in named]
 
 
-def _near_run(config: pytest.Config, flags: Mapping[str, Any]) -> Run | None:
+def _run_for(config: pytest.Config, flags: Mapping[str, Any]) -> Run | None:
     """The run that the command line asks for. Raises UserError."""
     directory = config.invocation_params.dir
     settings = options.resolve(flags, os.environ, config.getini, directory)
     if not options.is_active(settings, flags):
         return None
     return Run(settings, config.rootpath, directory, _cache_directory(config))
-
-
-def _far_run(config: pytest.Config) -> Run | None:
-    """The run that a controller on another machine has sent. Raises UserError."""
-    name = "pytest_shelleval.adapter.distributed.arrival"
-    arrival = sys.modules[name].received() if name in sys.modules else None
-    if arrival is None:
-        return None
-    from pytest_shelleval.adapter.distributed.far_run import FarRun
-
-    return FarRun(arrival, config.rootpath, config.invocation_params.dir)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -101,30 +89,26 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     if hasattr(config, "workerinput"):
         run.receive(config.workerinput)
-        config.add_cleanup(run.leave)
         return
     from pytest_shelleval.adapter.controller import Controller
 
     controller = Controller(config, run)
     config.pluginmanager.register(controller, "shelleval-controller")
     if config.pluginmanager.hasplugin("xdist"):
-        from pytest_shelleval.adapter.distributed.hooks import XdistHooks
+        from pytest_shelleval.adapter.distributed import XdistHooks
 
         config.pluginmanager.register(XdistHooks(controller), "shelleval-xdist")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Log in a worker, too: to the controller's file, or to a buffer that reports take home."""
+    """Log in a worker, too: to the controller's file."""
     config = session.config
     run = run_of(config)
     if run is None or not hasattr(config, "workerinput"):
         return
     from pytest_shelleval.adapter.logs import start_worker
-    from pytest_shelleval.adapter.transport import LOG_BUFFER
 
-    buffer = start_worker(config, run)
-    if buffer is not None:
-        config.stash[LOG_BUFFER] = buffer
+    start_worker(config, run)
 
 
 @pytest.hookimpl(tryfirst=True)

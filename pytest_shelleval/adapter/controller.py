@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Generator, Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,7 +19,6 @@ from pytest_shelleval.core.provenance import git_commit, versions
 from pytest_shelleval.report.words import inert
 
 if TYPE_CHECKING:
-    from pytest_shelleval.adapter.logs import FileHandler
     from pytest_shelleval.core.scratch import Scratch
     from pytest_shelleval.core.summary import Tally
     from pytest_shelleval.models.money import Prices
@@ -47,7 +45,6 @@ class Controller:
         self._failed_reports = 0
         self._started = time.monotonic()
         self._scratch: Scratch | None = None
-        self._log_file: FileHandler | None = None
         self.conclusion: Conclusion | None = None
         self._forecast: list[str] = []
 
@@ -72,7 +69,6 @@ class Controller:
 
     def pytest_report_header(self) -> list[str]:
         """What is evaluated, with what, where."""
-        from pytest_shelleval.adapter.distributed.specs import parsed
         from pytest_shelleval.report.text import header
 
         run, option = self.run, self.config.option
@@ -84,7 +80,7 @@ class Controller:
             phase=run.settings.phase,
             sandbox=run.settings.sandbox,
             shard=run.settings.shard,
-            workers=len(parsed(getattr(option, "tx", None) or ())) or None,
+            workers=len(getattr(option, "tx", None) or ()) or None,
         )
         return list(map(inert, lines))
 
@@ -126,33 +122,15 @@ class Controller:
         if settings.phase != "execution":  # another run may have the file and not the folder
             file = settings.commands_file
             self.config.add_cleanup(FolderLock(file.parent, command, file=file.name).release)
-        self._log_file = start_log(self.config, self.run)
+        start_log(self.config, self.run)
 
     def _check_sandbox(self) -> None:
-        from pytest_shelleval.adapter.distributed.specs import is_near, parsed
+        from pytest_shelleval.adapter.reuse import has_own
         from pytest_shelleval.sandboxes.registry import check
 
-        option = self.config.option
-        specs = parsed(option.tx) if getattr(option, "dist", "no") != "no" else []
-        elsewhere = specs and not any(map(is_near, specs))
-        # where no worker runs here, only the other machines need sandboxes, and are asked
-        if self.tries_sandboxes and (self.run.settings.validate or not elsewhere):
-            self.run.sandbox_kind = check(self.run.settings.wish)
-
-    @property
-    def tries_sandboxes(self) -> bool:
-        """Whether sandboxes are this plugin's to try before the run."""
-        from pytest_shelleval.adapter.reuse import has_own
-
         own = ("pytest_shelleval_sandboxes", "shelleval_sandboxes", "shelleval_sandbox")
-        return not self.only_shows and not has_own(self.config, *own)
-
-    def state_directory(self) -> Path:
-        """The folder that the processes of this run share, made if need be. Raises UserError."""
-        if self.run.state_directory is None:
-            self._make_state_directory()
-        assert self.run.state_directory is not None
-        return self.run.state_directory
+        if not has_own(self.config, *own):
+            self.run.sandbox_kind = check(self.run.settings.wish)
 
     def _make_state_directory(self) -> None:
         from pytest_shelleval.core.scratch import Scratch
@@ -227,7 +205,7 @@ class Controller:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Write down the result that a report brings, and what became of a lost worker's item."""
-        from pytest_shelleval.adapter.transport import share_words, take_log, take_result
+        from pytest_shelleval.adapter.transport import share_words, take_result
 
         rewrite_report(report, inert)
         if report.nodeid not in self.run.subjects:
@@ -236,9 +214,6 @@ class Controller:
             share_words(report)
         self._failed_reports += report.failed
         record = take_result(report)
-        lines = take_log(report)
-        if lines and self._log_file is not None:
-            self._log_file.write(lines)
         if record is None and report.failed and report.when not in ("setup", "call", "teardown"):
             # pytest-xdist reports a worker that died with when="???"
             record = self._crashed(self.run.subjects[report.nodeid], str(report.longrepr))

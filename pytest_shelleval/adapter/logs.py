@@ -3,8 +3,7 @@
 Modules log to loggers of their own names, below ``pytest_shelleval``. The controller begins the file
 anew, and the one before becomes debug.earlier.log; a run that resumes adds to it. A worker on the same
 machine opens the file that the controller made, and appends each line in one write, which POSIX keeps
-whole; what is known when a worker is killed is in the file. Elsewhere there is no such file: the lines
-go home on the report of their item.
+whole; what is known when a worker is killed is in the file.
 """
 
 from __future__ import annotations
@@ -89,24 +88,7 @@ class FileHandler(logging.Handler):
         super().close()
 
 
-class Buffer(logging.Handler):
-    """Keeps lines until they are fetched, as in a worker on another machine."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._kept: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep one line."""
-        self._kept.append(self.format(record))
-
-    def fetch(self) -> str:
-        """All lines since the last time."""
-        kept, self._kept = self._kept, []
-        return "".join(kept)
-
-
-def start(config: pytest.Config, run: Run) -> FileHandler:
+def start(config: pytest.Config, run: Run) -> None:
     """Begin debug.log in the controller. Raises UserError when the file can't be written."""
     settings = run.settings
     path = settings.output_dir / NAME
@@ -114,37 +96,21 @@ def start(config: pytest.Config, run: Run) -> FileHandler:
         if os.path.lexists(path) and not settings.resume:
             path.replace(path.with_name(EARLIER))
         descriptor = open_own(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        run.log_file = _identity(descriptor)
     except OSError as error:
         raise UserError(f"can't write {path}: {error.strerror}") from error
-    handler = FileHandler(descriptor)
-    _install(config, handler, settings.log_level, "main")
+    _install(config, FileHandler(descriptor), settings.log_level, "main")
     logger = logging.getLogger(__name__)
     logger.info("versions %s", json.dumps(versions()))
     logger.info("settings %s", json.dumps(settings.public()))
-    return handler
 
 
-def start_worker(config: pytest.Config, run: Run) -> Buffer | None:
-    """Log in a worker; the buffer where lines have to be sent home."""
+def start_worker(config: pytest.Config, run: Run) -> None:
+    """Log in a worker, to the file that the controller made."""
     name = config.workerinput["workerid"]  # type: ignore[attr-defined]
     path = run.settings.output_dir / NAME
-    try:
+    with contextlib.suppress(OSError):
         descriptor = open_own(path, os.O_WRONLY | os.O_APPEND)
-    except OSError:
-        descriptor = -1
-    here = descriptor >= 0 and _identity(descriptor) == run.log_file
-    if descriptor >= 0 and not here:
-        os.close(descriptor)
-    handler = FileHandler(descriptor) if here else Buffer()
-    _install(config, handler, run.settings.log_level, name)
-    return handler if isinstance(handler, Buffer) else None
-
-
-def _identity(descriptor: int) -> list[int]:
-    """Tells the file that a controller made from another of the same path on another machine."""
-    status = os.fstat(descriptor)
-    return [status.st_dev, status.st_ino]
+        _install(config, FileHandler(descriptor), run.settings.log_level, name)
 
 
 def _install(config: pytest.Config, handler: logging.Handler, level: str, process: str) -> None:

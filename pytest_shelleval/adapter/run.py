@@ -66,8 +66,6 @@ class Run:
         self.workers = 1
         self.state_directory: Path | None = None
         """A folder of this run that its processes share, where the kind of sandbox needs one."""
-        self.log_file: list[int] | None = None
-        """Which file debug.log is, once the controller has made it."""
         self._keys: dict[ExecutionPolicy, ExecutionKeys] = {}
         self.without_dataset = not self.sources
         if self.without_dataset:
@@ -100,17 +98,10 @@ class Run:
     def receive(self, workerinput: Mapping[str, Any]) -> None:
         """Take over in an xdist worker what :func:`send_run` told it."""
         self.worker = workerinput["workerid"]
-        self.workers = workerinput.get("shelleval_workers", workerinput["workercount"])
+        self.workers = workerinput["workercount"]
         self.sandbox_kind = workerinput.get("shelleval_sandbox_kind", self.sandbox_kind)
         state = workerinput.get("shelleval_state_directory")
         self.state_directory = None if state is None else Path(state)
-        self.log_file = workerinput.get("shelleval_log")
-
-    def check_own(self, config: pytest.Config) -> None:
-        """See that hooks and fixtures of the user's own are in this process: on this machine, yes."""
-
-    def leave(self) -> None:
-        """This process of the run ends."""
 
     @property
     def wish(self) -> Wish:
@@ -255,18 +246,6 @@ class Run:
                 rows = read_rows(source.name, split=self.settings.split, base=self.directory)
                 write_copy(rows, source.copy)
 
-    def copy_of(self, number: int, folder: Path) -> Path:
-        """The rows of source *number*, for a machine without it, as a file that may be in *folder*."""
-        from pytest_shelleval.core.datasets import write_copy
-
-        source = self.sources[number]
-        if source.copy is not None:
-            return source.copy
-        path = folder / f"rows-{number}.jsonl"
-        if not path.exists():
-            write_copy(self._rows(source), path)
-        return path
-
     @cached_property
     def sha256(self) -> str:
         """Hex SHA-256 of the dataset: of the file, or over those of all files."""
@@ -288,13 +267,11 @@ class Run:
 RUN: pytest.StashKey[Run] = pytest.StashKey()
 
 
-def send_run(run: Run, workerinput: dict[str, Any], workers: int) -> None:
-    """Tell an xdist worker, one of *workers* on this machine, what the controller has settled."""
+def send_run(run: Run, workerinput: dict[str, Any]) -> None:
+    """Tell an xdist worker what the controller has settled."""
     state = run.state_directory
-    workerinput["shelleval_workers"] = workers
     workerinput["shelleval_sandbox_kind"] = run.sandbox_kind
     workerinput["shelleval_state_directory"] = None if state is None else str(state)
-    workerinput["shelleval_log"] = run.log_file
 
 
 def run_of(config: pytest.Config) -> Run | None:

@@ -17,11 +17,9 @@ import pytest
 from pytest_shelleval.adapter.items import InferenceFailed, NotPassed, TaskItem
 
 if TYPE_CHECKING:
-    from pytest_shelleval.adapter.logs import Buffer
     from pytest_shelleval.core.results import ErrorKind
 
 _ATTRIBUTE = "shelleval_result"
-_LOG = "shelleval_log"
 PHASE = "shelleval_phase"
 """The report's attribute that says in which phase it is to be published.
 
@@ -30,10 +28,6 @@ pytest counts a failure of the setup phase as an error, one of the call phase as
 """
 ORIGIN = "shelleval_origin"
 """The report's attribute that says where a result is from that was not executed now."""
-
-
-LOG_BUFFER: pytest.StashKey[Buffer] = pytest.StashKey()
-"""Where log lines wait for a report in a worker on another machine."""
 
 
 def complete_report(item: TaskItem, call: pytest.CallInfo[Any], report: pytest.TestReport) -> None:
@@ -45,9 +39,6 @@ def complete_report(item: TaskItem, call: pytest.CallInfo[Any], report: pytest.T
         item.settle()
         if error is None:
             item.forget()
-        buffer = item.config.stash.get(LOG_BUFFER, None)
-        if buffer is not None:
-            setattr(report, _LOG, buffer.fetch())
     if report.when == "teardown" or (report.when == "setup" and error is None) or report.skipped:
         return
     result = item.result
@@ -136,12 +127,6 @@ def _listed(properties: tuple[tuple[str, object], ...]) -> list[tuple[str, objec
 def _property(name: str, value: object) -> tuple[str, object]:
     """The pair, one for all reports that say the same: pytest keeps every report to the end."""
     return name, value
-
-
-def take_log(report: pytest.TestReport) -> str:
-    """The lines for debug.log that *report* brought from another machine; empty for none."""
-    found: str = vars(report).pop(_LOG, "")
-    return found
 
 
 def take_result(report: pytest.TestReport) -> dict[str, Any] | None:
