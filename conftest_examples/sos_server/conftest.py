@@ -44,6 +44,6 @@ def wait_for(server, port, log, seconds=60):
 
 @pytest.fixture(scope="session")
 def shelleval_sandboxes(sos_url, shelleval_settings):
-    provider = provide(replace(shelleval_settings.wish, kind="sos", sos_urls=[sos_url]))
+    provider = provide(replace(shelleval_settings.sandbox_spec, kind="sos", sos_urls=[sos_url]))
     yield provider
     provider.close()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_shelleval.adapter.inference import Phase1
-from pytest_shelleval.adapter.run import Run, Subject
+from pytest_shelleval.adapter.run import Case, Run
 from pytest_shelleval.adapter.shown import rewrite_report, rewritten, usage_error
 from pytest_shelleval.adapter.terminal import forecast_lines, inference_lines, relative
 from pytest_shelleval.adapter.validation import validate
@@ -20,9 +20,9 @@ from pytest_shelleval.report.words import inert
 
 if TYPE_CHECKING:
     from pytest_shelleval.core.scratch import Scratch
-    from pytest_shelleval.core.summary import Tally
+    from pytest_shelleval.core.summary import ResultCounts
     from pytest_shelleval.models.money import Prices
-    from pytest_shelleval.report.conclusion import Conclusion
+    from pytest_shelleval.report.outcome import RunOutcome
 
 _log = logging.getLogger(__name__)
 _SHOWING = ("collectonly", "setuponly", "showfixtures", "show_fixtures_per_test", "cacheshow")
@@ -45,7 +45,7 @@ class Controller:
         self._failed_reports = 0
         self._started = time.monotonic()
         self._scratch: Scratch | None = None
-        self.conclusion: Conclusion | None = None
+        self.outcome: RunOutcome | None = None
         self._forecast: list[str] = []
 
     # -- start ------------------------------------------------------------------------------------
@@ -54,7 +54,7 @@ class Controller:
     def pytest_sessionstart(self) -> None:
         """Read the datasets, and see that a sandbox can be had, before anything is spent."""
         try:
-            self.run.subjects  # noqa: B018 - loads and checks
+            self.run.cases  # noqa: B018 - loads and checks
             if not self.only_shows:
                 self.phase1.check()
                 self._check_baseline()
@@ -130,13 +130,13 @@ class Controller:
 
         own = ("pytest_shelleval_sandboxes", "shelleval_sandboxes", "shelleval_sandbox")
         if not has_own(self.config, *own):
-            self.run.sandbox_kind = check(self.run.settings.wish)
+            self.run.sandbox_kind = check(self.run.settings.sandbox_spec)
 
     def _make_state_directory(self) -> None:
         from pytest_shelleval.core.scratch import Scratch
         from pytest_shelleval.sandboxes.registry import clean_up_after_killed_runs
 
-        clean_up_after_killed_runs(self.run.wish)
+        clean_up_after_killed_runs(self.run.sandbox_spec)
         try:
             self._scratch = Scratch("snapshots", "verdicts")
         except OSError as error:
@@ -152,11 +152,11 @@ class Controller:
         """
         if self.only_shows:
             return
-        subjects = self.run.subjects
-        selected = [nodeid for nodeid in nodeids if nodeid in subjects]
+        cases = self.run.cases
+        selected = [nodeid for nodeid in nodeids if nodeid in cases]
         if not selected and self.run.settings.shard is None:
             return
-        wanted = [subjects[nodeid] for nodeid in selected]
+        wanted = [cases[nodeid] for nodeid in selected]
         try:
             if selected and self.run.settings.validate:
                 validate(self.config, self.run, wanted)
@@ -172,8 +172,8 @@ class Controller:
 
     def _look_ahead(self, nodeids: Iterable[str]) -> None:
         """Reckon what inference for these items would take."""
-        subjects = self.run.subjects
-        wanted = [subjects[nodeid] for nodeid in nodeids if nodeid in subjects]
+        cases = self.run.cases
+        wanted = [cases[nodeid] for nodeid in nodeids if nodeid in cases]
         try:
             self._forecast = list(forecast_lines(self.phase1.forecast(wanted)))
         except UserError as error:
@@ -208,7 +208,7 @@ class Controller:
         from pytest_shelleval.adapter.transport import share_words, take_result
 
         rewrite_report(report, inert)
-        if report.nodeid not in self.run.subjects:
+        if report.nodeid not in self.run.cases:
             return
         if hasattr(report, "worker_id"):
             share_words(report)
@@ -216,7 +216,7 @@ class Controller:
         record = take_result(report)
         if record is None and report.failed and report.when not in ("setup", "call", "teardown"):
             # pytest-xdist reports a worker that died with when="???"
-            record = self._crashed(self.run.subjects[report.nodeid], str(report.longrepr))
+            record = self._crashed(self.run.cases[report.nodeid], str(report.longrepr))
         if record is not None:
             self.recorder.add(report.nodeid, record)
 
@@ -230,48 +230,46 @@ class Controller:
         """Let no text that a traceback quotes be a workflow command."""
         rewritten(excrepr, inert)
 
-    def _crashed(self, subject: Subject, reason: str) -> dict[str, Any]:
+    def _crashed(self, case: Case, reason: str) -> dict[str, Any]:
         from pytest_shelleval.core.results import Result, empty_command
 
-        command = self.run.command_of(subject)
+        command = self.run.command_of(case)
         result = Result.of(
-            subject.task,
-            command or empty_command(subject.task, subject.model, subject.sample),
+            case.task,
+            command or empty_command(case.task, case.model, case.sample),
         )
-        result.execution_key = self.run.execution_key(subject.task, command)
+        result.execution_key = self.run.execution_key(case.task, command)
         result.fail_as_error("crashed", reason)
         _log.error("%s: its worker is gone: %s", result.name, reason)
         return result.to_record()
 
     # -- end --------------------------------------------------------------------------------------
 
-    def _conclude(self) -> Conclusion | None:
+    def _conclude(self) -> RunOutcome | None:
         """Close results.jsonl and draw the conclusions, once; None when nothing was executed."""
-        from pytest_shelleval.report.conclusion import conclude
+        from pytest_shelleval.report.outcome import conclude
 
-        if self.recorder.begun and self.conclusion is None:
+        if self.recorder.begun and self.outcome is None:
             self.recorder.close()
             self.run.let_go()
-            places = {
-                subject.task.task_id: subject.task.source for subject in self.run.subjects.values()
-            }
-            self.conclusion = conclude(
-                self.recorder.tally,
+            places = {case.task.task_id: case.task.source for case in self.run.cases.values()}
+            self.outcome = conclude(
+                self.recorder.counts,
                 self._summary(),
                 self.run.settings,
                 places,
                 self.recorder.lost,
             )
-            _log.info("the run ends: %s", "; ".join(self.conclusion.facts()))
-        return self.conclusion
+            _log.info("the run ends: %s", "; ".join(self.outcome.facts()))
+        return self.outcome
 
     def _gate(self, session: pytest.Session) -> None:
         """Let the gates decide, in place of each task's failure, where there are any."""
-        conclusion = self._conclude()
-        if conclusion is not None and conclusion.gated:
+        outcome = self._conclude()
+        if outcome is not None and outcome.gated:
             others = session.testsfailed - self._failed_reports
-            session.testsfailed = others if conclusion.met else max(session.testsfailed, 1)
-        elif conclusion is not None and conclusion.trouble:
+            session.testsfailed = others if outcome.met else max(session.testsfailed, 1)
+        elif outcome is not None and outcome.trouble:
             session.testsfailed = max(session.testsfailed, 1)
 
     @pytest.hookimpl(wrapper=True)
@@ -288,46 +286,46 @@ class Controller:
             if self._scratch is not None:
                 from pytest_shelleval.sandboxes.registry import clean_up
 
-                clean_up(self.run.wish)
+                clean_up(self.run.sandbox_spec)
                 self._scratch.remove()
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say how the model did."""
-        conclusion, asked = self.conclusion, self.phase1.summary
-        if conclusion is None and asked is None and not self._forecast:
+        outcome, asked = self.outcome, self.phase1.summary
+        if outcome is None and asked is None and not self._forecast:
             return
         lines = list(self._forecast)
         if asked is not None:
             lines += inference_lines(asked, self.run.settings)
-        if conclusion is not None:
-            lines += [*conclusion.lines(), *self.recorder.lines()]
-            if conclusion.report is not None:
+        if outcome is not None:
+            lines += [*outcome.lines(), *self.recorder.lines()]
+            if outcome.report is not None:
                 here = self.config.invocation_params.dir
-                lines.append(f"report: {relative(conclusion.report, here)}")
+                lines.append(f"report: {relative(outcome.report, here)}")
         terminalreporter.ensure_newline()
         terminalreporter.section("shelleval")
         for line in lines:
             terminalreporter.write_line(inert(line))
-        for command in () if conclusion is None else conclusion.annotations:
+        for command in () if outcome is None else outcome.annotations:
             terminalreporter.write_line(command)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_json_modifyreport(self, json_report: dict[str, Any]) -> None:
         """Add the summary to the report of pytest-json-report."""
-        if self.conclusion is not None:
-            json_report["shelleval"] = dict(self.conclusion.summary)
+        if self.outcome is not None:
+            json_report["shelleval"] = dict(self.outcome.summary)
 
     def _summary(self) -> dict[str, Any]:
         from pytest_shelleval.core.summary import summarize
 
-        run, settings, tally = self.run, self.run.settings, self.recorder.tally
-        models = settings.model or tuple(filter(None, tally.models))
+        run, settings, counts = self.run, self.run.settings, self.recorder.counts
+        models = settings.model or tuple(filter(None, counts.models))
         asked = settings.phase != "execution"
         prices = settings.prices
         return summarize(
-            tally,
+            counts,
             # of all commands that were run, also those that an earlier run had bought
-            cost=None if prices is None else round(_cost(tally, prices), 6),
+            cost=None if prices is None else round(_cost(counts, prices), 6),
             total=self.recorder.total,
             replayed=len(self.recorder.replayed),
             kept=self.recorder.kept,
@@ -343,6 +341,6 @@ class Controller:
         )
 
 
-def _cost(tally: Tally, prices: Prices) -> float:
-    direct = tally.usage - tally.batch_usage
-    return prices.cost(direct) + prices.cost(tally.batch_usage, batch=True)
+def _cost(counts: ResultCounts, prices: Prices) -> float:
+    direct = counts.usage - counts.batch_usage
+    return prices.cost(direct) + prices.cost(counts.batch_usage, batch=True)

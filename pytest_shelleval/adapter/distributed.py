@@ -75,7 +75,7 @@ class XdistHooks:
         self, crashitem: str, report: pytest.TestReport, sched: Scheduling
     ) -> None:
         """Run a task whose worker was lost once more, unless its result has arrived."""
-        if crashitem not in self._controller.run.subjects or report.outcome != "failed":
+        if crashitem not in self._controller.run.cases or report.outcome != "failed":
             return  # pytest-rerunfailures has seen to it
         gateway = getattr(report, "node").gateway  # noqa: B009
         self._lost[crashitem] += 1

@@ -52,7 +52,7 @@ def shelleval_sandboxes(
     provider = pytestconfig.hook.pytest_shelleval_sandboxes(settings=shelleval_settings)
     if provider is None:
         run = run_of(pytestconfig)
-        provider = provide(shelleval_settings.wish if run is None else run.wish)
+        provider = provide(shelleval_settings.sandbox_spec if run is None else run.sandbox_spec)
     yield provider
     provider.close()
 
@@ -68,7 +68,7 @@ def shelleval_task() -> Task:
     """The task of this item."""
     from pytest_shelleval.adapter.items import current_item
 
-    return current_item().subject.task
+    return current_item().case.task
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from pytest_shelleval.adapter.run import Run, Subject
+from pytest_shelleval.adapter.run import Case, Run
 from pytest_shelleval.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Phase1:
             self.template  # noqa: B018 - loads and checks
             self.models  # noqa: B018
 
-    def ask_or_find(self, wanted: Sequence[Subject]) -> None:
+    def ask_or_find(self, wanted: Sequence[Case]) -> None:
         """See that there is a command for each of *wanted*, as far as one can be had.
 
         Raises UserError or InferenceAborted when nothing can be had at all.
@@ -115,7 +115,7 @@ class Phase1:
             max_wait=settings.max_wait,
         )
 
-    def _find(self, wanted: Sequence[Subject]) -> None:
+    def _find(self, wanted: Sequence[Case]) -> None:
         store, file = self.run.commands, self.run.settings.commands_file
         if not any(store.pair_for(each.task, each.model, each.sample) for each in wanted):
             raise UserError(
@@ -123,7 +123,7 @@ class Phase1:
                 f"{len(store)} commands, of the models: {', '.join(store.models()) or 'none'}"
             )
 
-    def forecast(self, wanted: Sequence[Subject]) -> dict[str, Forecast]:
+    def forecast(self, wanted: Sequence[Case]) -> dict[str, Forecast]:
         """What asking for *wanted* would take, by model; asks nothing.
 
         Raises UserError for a wrong prompt.
@@ -150,7 +150,7 @@ class Phase1:
         model: Model | None = self.config.hook.pytest_shelleval_model(name=name, settings=settings)
         return _Named(name, model)
 
-    def _plan(self, wanted: Sequence[Subject], models: Mapping[str, Model]) -> InferencePlan:
+    def _plan(self, wanted: Sequence[Case], models: Mapping[str, Model]) -> InferencePlan:
         from pytest_shelleval.models.plan import plan_inference
 
         settings = self.run.settings
@@ -163,16 +163,20 @@ class Phase1:
             extract=self._extract,
         )
 
-    def _ask(self, wanted: Sequence[Subject]) -> None:
+    def _ask(self, wanted: Sequence[Case]) -> None:
         from pytest_shelleval.adapter.terminal import Progress
-        from pytest_shelleval.models.inference import InferenceSummary, Terms, run_inference
+        from pytest_shelleval.models.inference import (
+            InferenceOptions,
+            InferenceSummary,
+            run_inference,
+        )
 
         settings, store = self.run.settings, self.run.commands
         plan = self._plan(wanted, self.models)
         reporter = self.config.pluginmanager.getplugin("terminalreporter")
         progress = Progress(reporter, len(plan.jobs), ", ".join(self.models))
         self.summary = InferenceSummary()
-        terms = Terms(
+        terms = InferenceOptions(
             on_record=lambda command: progress.step(failed=command.generated_command is None),
             extract=self._extract,
             prices=settings.prices,

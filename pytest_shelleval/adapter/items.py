@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from pytest_shelleval.adapter.run import Run, Subject
+from pytest_shelleval.adapter.run import Case, Run
 from pytest_shelleval.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -58,9 +58,9 @@ class DatasetFile(pytest.File):
             raise self.CollectError(str(error)) from error
         marks: dict[Facts, pytest.MarkDecorator] = {}
         shared: dict[str, Any] = {}
-        for name, subject in self.run.subjects_of(self.number):
+        for name, case in self.run.cases_of(self.number):
             item: TaskItem = TaskItem.from_parent(self, name=name, callobj=run_task, **shared)
-            item.prepare(subject, marks)
+            item.prepare(case, marks)
             if not shared:
                 # all items have the same fixtures: as with parametrised tests they are found once
                 shared["fixtureinfo"] = getattr(item, "_fixtureinfo", None)
@@ -73,9 +73,7 @@ def deselect_other_shards(config: pytest.Config, run: Run, items: list[pytest.It
     if ids is None:
         return
     others = [
-        item
-        for item in items
-        if isinstance(item, TaskItem) and item.subject.task.task_id not in ids
+        item for item in items if isinstance(item, TaskItem) and item.case.task.task_id not in ids
     ]
     if others:
         gone = set(others)
@@ -86,7 +84,7 @@ def deselect_other_shards(config: pytest.Config, run: Run, items: list[pytest.It
 class TaskItem(pytest.Function):
     """One command for one task, run and judged in a sandbox of its own."""
 
-    subject: Subject
+    case: Case
     execution: Execution | None
     result: Result | None
     origin: str | None
@@ -101,18 +99,18 @@ class TaskItem(pytest.Function):
         assert file is not None
         return file.run
 
-    def prepare(self, subject: Subject, marks: dict[Facts, pytest.MarkDecorator]) -> None:
-        """Take on *subject*: its tags become keywords and markers for ``-k`` and ``-m``.
+    def prepare(self, case: Case, marks: dict[Facts, pytest.MarkDecorator]) -> None:
+        """Take on *case*: its tags become keywords and markers for ``-k`` and ``-m``.
 
         *marks* are those of the items before, which this one shares.
         """
-        self.subject = subject
+        self.case = case
         # all at once, here: so items share the table of their attributes' names
         self.execution, self.result, self.origin, self._claim = None, None, None, None
-        task = subject.task
+        task = case.task
         facts: dict[str, Any] = {}
-        if subject.model is not None:
-            facts["model"] = subject.model
+        if case.model is not None:
+            facts["model"] = case.model
         if task.difficulty_level is not None:
             facts["difficulty_level"] = task.difficulty_level
         # a marker per tag: -m "shelleval(tag='git')" compares with one value
@@ -138,7 +136,7 @@ class TaskItem(pytest.Function):
         if self.result is not None:
             self.origin = "replayed"
             return
-        self._claim = known.claim(self.nodeid, self.subject)
+        self._claim = known.claim(self.nodeid, self.case)
         if self._claim is not None and self._claim.known is not None:
             self._reuse(self._claim.known)
         else:
@@ -148,10 +146,10 @@ class TaskItem(pytest.Function):
     def _reuse(self, result: Result) -> None:
         from pytest_shelleval.core.verdicts import passed_on
 
-        command = self.run.command_of(self.subject)
+        command = self.run.command_of(self.case)
         assert command is not None, "only commands are claimed"
         self.origin = "reused"
-        self.result = passed_on(result, self.subject.task, command)
+        self.result = passed_on(result, self.case.task, command)
 
     def settle(self) -> None:
         """Leave the result to items with the same command; may be repeated."""
@@ -176,7 +174,7 @@ class TaskItem(pytest.Function):
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
         """Path, line (from 0) and name, for reports."""
-        _, _, line = self.subject.task.source.rpartition(":")
+        _, _, line = self.case.task.source.rpartition(":")
         return self.path, int(line) - 1 if line.isdigit() else None, self.name
 
     def explained(self, error: BaseException) -> str | None:
@@ -186,7 +184,7 @@ class TaskItem(pytest.Function):
         from pytest_shelleval.report.words import visible
 
         if isinstance(error, InferenceFailed):
-            return visible(f"inference error: {error}\n\ntask       {self.subject.task.task}")
+            return visible(f"inference error: {error}\n\ntask       {self.case.task.task}")
         if isinstance(error, (NotPassed, ShellevalError)) and self.result is not None:
             return explain(self.result, self._reproduction())
         return None
@@ -220,7 +218,7 @@ def run_task(
 
     def score(result: Result, sandbox: Sandbox) -> float | None:
         found: float | None = request.config.hook.pytest_shelleval_score(
-            task=item.subject.task, result=result, sandbox=sandbox
+            task=item.case.task, result=result, sandbox=sandbox
         )
         return found
 
@@ -247,13 +245,13 @@ def start_execution(item: TaskItem, command: Command) -> Execution:
     settings = cast("Settings", item.funcargs["shelleval_settings"])
     sandboxes = cast("SandboxProvider", item.funcargs["shelleval_sandboxes"])
     execution = Execution(
-        item.subject.task,
+        item.case.task,
         command,
         sandboxes,
         settings.policy,
         worker=item.run.worker,
     )
-    key = item.run.execution_key(item.subject.task, command, settings.policy)
+    key = item.run.execution_key(item.case.task, command, settings.policy)
     execution.result.execution_key = key
     item.execution = execution
     item.result = execution.result
@@ -268,8 +266,8 @@ def find_command(item: TaskItem, task: Task, commands: CommandStore) -> Command:
     """
     from pytest_shelleval.core.results import Result, empty_command
 
-    subject = item.subject
-    command = commands.for_execution(task, subject.model, subject.sample)
+    case = item.case
+    command = commands.for_execution(task, case.model, case.sample)
     if command is not None and command.task != task.task:
         reason = (
             "the command in commands.jsonl is for another text of this task; ask the model anew"
@@ -287,7 +285,7 @@ def find_command(item: TaskItem, task: Task, commands: CommandStore) -> Command:
         if command.generated_command is not None:
             return command
         reason = command.error or "the model gave no command"
-    item.result = Result.of(task, command or empty_command(task, subject.model, subject.sample))
+    item.result = Result.of(task, command or empty_command(task, case.model, case.sample))
     item.result.execution_key = item.run.execution_key(task, command)
     if command is not None and command.answered:
         item.result.fail_without_command(reason)

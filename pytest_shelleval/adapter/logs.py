@@ -32,7 +32,7 @@ _PYTEST_OPTIONS = ("log_level", "log_cli_level", "log_file", "log_file_level")
 
 
 class _Lines(logging.Formatter):
-    """``2026-01-02T03:04:05.678Z INFO gw0 core.trial: ...``, in one line, without secrets."""
+    """``2026-01-02T03:04:05.678Z INFO gw0 core.attempt: ...``, in one line, without secrets."""
 
     def __init__(self, process: str) -> None:
         super().__init__()

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pytest_shelleval.adapter.reuse import Known
-from pytest_shelleval.adapter.run import Run, Subject
+from pytest_shelleval.adapter.run import Case, Run
 from pytest_shelleval.adapter.shown import usage_error
 from pytest_shelleval.core.errors import UserError
 from pytest_shelleval.core.files import read_json_lines
 from pytest_shelleval.core.ledger import EARLIER, FINISHED, Ledger
 from pytest_shelleval.core.replay import Replay
-from pytest_shelleval.core.summary import Key, Tally
+from pytest_shelleval.core.summary import Key, ResultCounts
 from pytest_shelleval.report.reasons import reason_of
 
 
@@ -22,7 +22,7 @@ class Recorder:
     def __init__(self, run: Run, known: Known, *, failed_again: bool) -> None:
         """*failed_again*: what failed is run and not replayed (``--lf``)."""
         self.run = run
-        self.tally = Tally()
+        self.counts = ResultCounts()
         self.selected: Sequence[str] = ()
         """Node ids of the items that this run is to execute or replay."""
         self.replayed: Mapping[str, Key] = {}
@@ -67,9 +67,9 @@ class Recorder:
         for _, record in read_json_lines(self._ledger.results):
             self._count(record)
         if self.run.replay_file is not None:
-            subjects, lines = self.run.subjects, self._ledger.lines
+            cases, lines = self.run.cases, self._ledger.lines
             offsets = {nodeid: lines[ident].offset for nodeid, ident in replayed.items()}
-            shared = {self._known.shared_key(subjects[nodeid]): nodeid for nodeid in replayed}
+            shared = {self._known.shared_key(cases[nodeid]): nodeid for nodeid in replayed}
             verdicts = {key: nodeid for key, nodeid in shared.items() if key is not None}
             Replay(self._ledger.results, offsets, verdicts).save(self.run.replay_file)
 
@@ -78,14 +78,14 @@ class Recorder:
         selected, lines = set(self.selected), self._ledger.lines
         replayed: dict[str, Key] = {}
         kept: set[Key] = set()
-        for nodeid, subject in self.run.subjects.items() if lines else ():
-            command = self.run.command_of(subject)
-            ident = self._id_of(subject)
+        for nodeid, case in self.run.cases.items() if lines else ():
+            command = self.run.command_of(case)
+            ident = self._id_of(case)
             line = lines.get(ident)
             if (
                 line is None
-                or line.key != self.run.execution_key(subject.task, command)
-                or (command is not None and command.task != subject.task.task)
+                or line.key != self.run.execution_key(case.task, command)
+                or (command is not None and command.task != case.task.task)
             ):
                 continue
             if nodeid not in selected:
@@ -94,9 +94,9 @@ class Recorder:
                 replayed[nodeid] = ident
         return replayed, kept
 
-    def _id_of(self, subject: Subject) -> Key:
-        pair = self.run.commands.pair_for(subject.task, subject.model, subject.sample)
-        task_id, model, sample = pair or (subject.task.task_id, subject.model, subject.sample)
+    def _id_of(self, case: Case) -> Key:
+        pair = self.run.commands.pair_for(case.task, case.model, case.sample)
+        task_id, model, sample = pair or (case.task.task_id, case.model, case.sample)
         return task_id, model or "", sample
 
     def add(self, nodeid: str, record: Mapping[str, Any]) -> None:
@@ -108,9 +108,9 @@ class Recorder:
             return
         try:
             if not self._ledger.begun:
-                subjects = self.run.subjects
+                cases = self.run.cases
                 selected = self.selected if self._ledger.lines else ()
-                self._ledger.begin(drop={self._id_of(subjects[each]) for each in selected})
+                self._ledger.begin(drop={self._id_of(cases[each]) for each in selected})
             self._ledger.write(record)
         except UserError as error:
             self.lost = self.lost or str(error)
@@ -119,12 +119,12 @@ class Recorder:
 
     def _count(self, record: Mapping[str, Any]) -> None:
         reason = reason_of(record)
-        self.tally.add(record, "" if reason is None else reason.text)
+        self.counts.add(record, "" if reason is None else reason.text)
 
     def close(self) -> None:
         """Close the files; may be repeated."""
         try:
-            self._aside = self._ledger.close(self.tally.outcomes)
+            self._aside = self._ledger.close(self.counts.outcomes)
         except UserError as error:
             self.lost = self.lost or str(error)
 

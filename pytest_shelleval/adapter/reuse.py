@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_shelleval.adapter.run import Run, Subject
+from pytest_shelleval.adapter.run import Case, Run
 
 if TYPE_CHECKING:
     from pytest_shelleval.core.results import Result
@@ -57,14 +57,14 @@ class Known:
         """The result of an earlier run for the item *nodeid*, where it counts still."""
         return None if self._run.replay is None else self._run.replay.result(nodeid)
 
-    def claim(self, nodeid: str, subject: Subject) -> Claim | None:
-        """The place that *subject* shares with others of the same command; None where there is none.
+    def claim(self, nodeid: str, case: Case) -> Claim | None:
+        """The place that *case* shares with others of the same command; None where there is none.
 
         Waits while another process executes that command. A claim must be released.
         """
         from pytest_shelleval.core.verdicts import Claim
 
-        key, folder = self.shared_key(subject), self._run.state_directory
+        key, folder = self.shared_key(case), self._run.state_directory
         # on another machine than the controller's there is no such folder
         if key is None or folder is None or not folder.is_dir():
             return None
@@ -78,21 +78,21 @@ class Known:
             claim.known = None  # it is run again, on purpose
         return claim
 
-    def shared_key(self, subject: Subject) -> str | None:
-        """What all items have in common that come to the same; None where *subject* is alone."""
+    def shared_key(self, case: Case) -> str | None:
+        """What all items have in common that come to the same; None where *case* is alone."""
         if not self._run.settings.reuse:
             return None
-        key = self._key(subject)
+        key = self._key(case)
         return key if key in self._repeated else None
 
-    def _key(self, subject: Subject) -> str | None:
-        command = self._run.command_of(subject)
+    def _key(self, case: Case) -> str | None:
+        command = self._run.command_of(case)
         if command is None or command.generated_command is None:
             return None
-        if command.task != subject.task.task:
+        if command.task != case.task.task:
             return None  # written for another text: it will not be run
-        key = self._run.execution_key(subject.task, command)
-        return f"{key}-{subject.task.task_id}" if self._by_task else key
+        key = self._run.execution_key(case.task, command)
+        return f"{key}-{case.task.task_id}" if self._by_task else key
 
     @cached_property
     def _by_task(self) -> bool:
@@ -101,7 +101,7 @@ class Known:
 
     @cached_property
     def _repeated(self) -> frozenset[str]:
-        found = Counter(self._key(subject) for subject in self._run.subjects.values())
+        found = Counter(self._key(case) for case in self._run.cases.values())
         return frozenset(key for key, times in found.items() if key is not None and times > 1)
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pytest_shelleval.core.execution import ExecutionPolicy
     from pytest_shelleval.core.replay import ExecutionKeys, Replay
     from pytest_shelleval.core.tasks import Row, Task
-    from pytest_shelleval.sandboxes.registry import Wish
+    from pytest_shelleval.sandboxes.registry import SandboxSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class Case:
     """What one item evaluates: one sample of one model for one task."""
 
     task: Task
@@ -104,10 +104,10 @@ class Run:
         self.state_directory = None if state is None else Path(state)
 
     @property
-    def wish(self) -> Wish:
+    def sandbox_spec(self) -> SandboxSpec:
         """Which sandboxes to use, as the controller has settled it."""
         return replace(
-            self.settings.wish,
+            self.settings.sandbox_spec,
             kind=self.sandbox_kind,
             workers=self.workers,
             state_directory=self.state_directory,
@@ -155,15 +155,15 @@ class Run:
         return [(model, sample) for model in models for sample in range(samples)]
 
     @cached_property
-    def subjects(self) -> dict[str, Subject]:
+    def cases(self) -> dict[str, Case]:
         """Every subject by the node id of its item."""
         return {
-            f"{source.nodeid}::{name}": subject
+            f"{source.nodeid}::{name}": case
             for number, source in enumerate(self.sources)
-            for name, subject in self.subjects_of(number)
+            for name, case in self.cases_of(number)
         }
 
-    def subjects_of(self, number: int) -> Iterator[tuple[str, Subject]]:
+    def cases_of(self, number: int) -> Iterator[tuple[str, Case]]:
         """Item name and subject of each item of source *number*."""
         models = len({model for model, _ in self.variants})
         samples = len({sample for _, sample in self.variants})
@@ -175,7 +175,7 @@ class Run:
             asked = self._asked(task)
             for ending, (model, sample) in zip(suffixes, self.variants, strict=True):
                 if model in asked:
-                    yield task.task_id + ending, Subject(task, model, sample)
+                    yield task.task_id + ending, Case(task, model, sample)
 
     def _asked(self, task: Task) -> set[str | None]:
         """The models that *task* is for: without a dataset, those of which there is a command.
@@ -198,9 +198,9 @@ class Run:
         if commands is not None:
             commands.close()
 
-    def command_of(self, subject: Subject) -> Command | None:
-        """The command that commands.jsonl has for *subject*."""
-        return self.commands.for_execution(subject.task, subject.model, subject.sample)
+    def command_of(self, case: Case) -> Command | None:
+        """The command that commands.jsonl has for *case*."""
+        return self.commands.for_execution(case.task, case.model, case.sample)
 
     def execution_key(
         self, task: Task, command: Command | None, policy: ExecutionPolicy | None = None
@@ -210,7 +210,7 @@ class Run:
 
         policy = policy or self.settings.policy
         if policy not in self._keys:
-            self._keys[policy] = ExecutionKeys(policy, self.wish.identity)
+            self._keys[policy] = ExecutionKeys(policy, self.sandbox_spec.identity)
         return self._keys[policy].of(task, command)
 
     @cached_property

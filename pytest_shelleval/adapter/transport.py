@@ -44,9 +44,9 @@ def complete_report(item: TaskItem, call: pytest.CallInfo[Any], report: pytest.T
     result = item.result
     if error is not None:
         if result is None:
-            subject = item.subject
-            command = empty_command(subject.task, subject.model, subject.sample)
-            result = item.result = Result.of(subject.task, command)
+            case = item.case
+            command = empty_command(case.task, case.model, case.sample)
+            result = item.result = Result.of(case.task, command)
         if result.error is None and not isinstance(error, NotPassed):
             # not a verdict, whatever was found before: a fixture or hook of the user's, a time-out
             # plugin, Ctrl-C

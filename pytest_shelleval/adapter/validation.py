@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_shelleval.adapter.run import Run, Subject
+from pytest_shelleval.adapter.run import Case, Run
 from pytest_shelleval.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _MOST_JOBS = 8
 
 
-def validate(config: pytest.Config, run: Run, wanted: Sequence[Subject]) -> None:
+def validate(config: pytest.Config, run: Run, wanted: Sequence[Case]) -> None:
     """Try the rows of *wanted*, in the controller, and say how they are.
 
     Raises UserError that names every faulty row, and SandboxUnavailable where there is no sandbox.
@@ -31,7 +31,7 @@ def validate(config: pytest.Config, run: Run, wanted: Sequence[Subject]) -> None
     from pytest_shelleval.report.words import inert
     from pytest_shelleval.validation.validate import Validation
 
-    tasks = {subject.task.task_id: subject.task for subject in wanted}
+    tasks = {case.task.task_id: case.task for case in wanted}
     reporter: pytest.TerminalReporter | None = config.pluginmanager.getplugin("terminalreporter")
     # a provider of the user's own need not bear several threads
     own = has_own(config, "pytest_shelleval_sandboxes")
@@ -72,7 +72,7 @@ def _provider(config: pytest.Config, run: Run, jobs: int) -> SandboxProvider:
             "instead, or leave --shelleval-validate out"
         )
     own: SandboxProvider | None = config.hook.pytest_shelleval_sandboxes(settings=run.settings)
-    return own or provide(replace(run.wish, pool_size=jobs))
+    return own or provide(replace(run.sandbox_spec, pool_size=jobs))
 
 
 def _refusal(report: Report) -> Iterator[str]:

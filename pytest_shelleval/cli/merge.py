@@ -50,8 +50,8 @@ def run(args: argparse.Namespace) -> int:
     """Merge, say what it comes to, and ask the gates. Raises UserError before anything is written."""
     from pytest_shelleval.core.errors import UserError
     from pytest_shelleval.core.lock import FolderLock
-    from pytest_shelleval.report.conclusion import conclude
     from pytest_shelleval.report.merge import merge
+    from pytest_shelleval.report.outcome import conclude
     from pytest_shelleval.report.run import results_file
     from pytest_shelleval.report.words import inert
 
@@ -61,9 +61,9 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("--fail-on needs an earlier run: name it by --baseline")
     lock = FolderLock(args.output, ["shelleval", *sys.argv[1:]])
     try:
-        tally, summary = merge(args.shards, args.output)
+        counts, summary = merge(args.shards, args.output)
         wanted = _Wanted(args.output, args.baseline, args.fail_under, args.max_errors, args.fail_on)
-        found = conclude(tally, summary, wanted, {})
+        found = conclude(counts, summary, wanted, {})
     finally:
         lock.release()
     for line in found.lines():

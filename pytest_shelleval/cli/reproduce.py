@@ -16,10 +16,10 @@ from pytest_shelleval.report.recorded import Recorded, find_recorded
 from pytest_shelleval.report.words import inert, visible
 
 if TYPE_CHECKING:
+    from pytest_shelleval.core.attempt import Attempt
     from pytest_shelleval.core.sandbox import ExecResult
     from pytest_shelleval.core.tasks import Task
-    from pytest_shelleval.core.trial import Trial
-    from pytest_shelleval.sandboxes.registry import Wish
+    from pytest_shelleval.sandboxes.registry import SandboxSpec
 
 _KINDS = ("auto", "local", "docker", "sos")
 
@@ -48,8 +48,8 @@ def run(args: argparse.Namespace) -> int:
     from pytest_shelleval.sandboxes.registry import provide
 
     found = find_recorded(args.results, args.task_id)
-    wish = _wish(found, args.sandbox)
-    provider = provide(wish)
+    sandbox_spec = _wish(found, args.sandbox)
+    provider = provide(sandbox_spec)
     execution = _execution(found, provider)
     try:
         return _reproduce(found, execution, check=args.check)
@@ -66,8 +66,8 @@ def _reproduce(found: Recorded, execution: Execution, *, check: bool) -> int:
         failed = ""
     except SetupFailed as error:
         failed = str(error)
-    trial = execution.trial
-    assert trial is not None
+    attempt = execution.attempt
+    assert attempt is not None
     _say(_head(found, execution.result.sandbox, execution.task))
     _say(output_lines(execution.result.setup_output))
     if failed:
@@ -75,21 +75,21 @@ def _reproduce(found: Recorded, execution: Execution, *, check: bool) -> int:
     elif found.record.get("generated_command") is None:
         _say(["command    there is none: " + str(found.record.get("error") or "no reply")])
     else:
-        _run_command(found.record, trial)
+        _run_command(found.record, attempt)
         if check:
-            _check(found.record, trial)
-    _look_round(trial, session=not (execution.result.exited or execution.result.timed_out))
+            _check(found.record, attempt)
+    _look_round(attempt, session=not (execution.result.exited or execution.result.timed_out))
     return 0
 
 
-def _run_command(record: Mapping[str, Any], trial: Trial) -> None:
+def _run_command(record: Mapping[str, Any], attempt: Attempt) -> None:
     _say(block("command", str(record["generated_command"]), "$ "))
-    _say(_ended(trial.run_command(), record.get("command_exit_code")))
+    _say(_ended(attempt.run_command(), record.get("command_exit_code")))
 
 
-def _check(record: Mapping[str, Any], trial: Trial) -> None:
+def _check(record: Mapping[str, Any], attempt: Attempt) -> None:
     _say(block("condition", str(record["success_condition"]), "$ "))
-    done = trial.check()
+    done = attempt.check()
     _say(_ended(done, record.get("test_exit_code")))
     _say([f"{'':11}the condition is {'met' if done.exit_code == 0 else 'not met'}"])
 
@@ -148,12 +148,12 @@ def _execution(found: Recorded, provider: Any) -> Execution:
     return Execution(task, command, provider, policy)
 
 
-def _wish(found: Recorded, kind: str | None) -> Wish:
+def _wish(found: Recorded, kind: str | None) -> SandboxSpec:
     """The sandbox of the run, or of *kind*, tried out. Raises SandboxUnavailable."""
     from dataclasses import replace
 
     from pytest_shelleval.sandboxes.base import Limits
-    from pytest_shelleval.sandboxes.registry import Wish, check
+    from pytest_shelleval.sandboxes.registry import SandboxSpec, check
 
     settings, sandbox = found.settings, found.record.get("sandbox") or {}
     default = Limits()
@@ -166,7 +166,7 @@ def _wish(found: Recorded, kind: str | None) -> Wish:
     rootfs = sandbox.get("rootfs") or settings.get("rootfs") or "host"
     image = sandbox.get("image") or settings.get("sandbox_image")
     recorded = sandbox.get("kind") or settings.get("sandbox") or "local"
-    wish = Wish(
+    sandbox_spec = SandboxSpec(
         kind=kind or (recorded if recorded in _KINDS else "local"),
         limits=limits,
         image=image or "deathbyknowledge/shellm-sandbox:latest",
@@ -178,9 +178,9 @@ def _wish(found: Recorded, kind: str | None) -> Wish:
         sos_token=os.environ.get("SHELLEVAL_SOS_TOKEN"),
     )
     try:
-        return replace(wish, kind=check(wish))
+        return replace(sandbox_spec, kind=check(sandbox_spec))
     except SandboxUnavailable as error:
-        if kind is not None or wish.kind == "local":
+        if kind is not None or sandbox_spec.kind == "local":
             raise
         raise SandboxUnavailable(
             f"the run used {recorded} sandboxes: {error}\n--sandbox=local takes one of this machine"
@@ -190,10 +190,10 @@ def _wish(found: Recorded, kind: str | None) -> Wish:
 # -- the shell ----------------------------------------------------------------------------------
 
 
-def _look_round(trial: Trial, *, session: bool) -> None:
+def _look_round(attempt: Attempt, *, session: bool) -> None:
     from pytest_shelleval.sandboxes.shell import Shell
 
-    shell = Shell(trial.sandbox, session=session)
+    shell = Shell(attempt.sandbox, session=session)
     if sys.stdin.isatty():
         import readline  # noqa: F401 - makes input() edit lines
 

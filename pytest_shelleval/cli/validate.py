@@ -161,8 +161,8 @@ def _provider(settings: Settings, jobs: int) -> SandboxProvider:
     from pytest_shelleval.sandboxes.registry import check, provide
 
     with contextlib.redirect_stdout(sys.stderr):  # it tells of images that are pulled
-        kind = check(settings.wish)
-    return provide(replace(settings.wish, kind=kind, pool_size=jobs))
+        kind = check(settings.sandbox_spec)
+    return provide(replace(settings.sandbox_spec, kind=kind, pool_size=jobs))
 
 
 def _write(report: Report, target: str | None) -> None:

@@ -96,7 +96,7 @@ def _fault(done: ExecResult, said: list[str], token: str) -> str:
     return f"a fresh shell ended with exit code {done.exit_code}" + (f": {last}" if last else "")
 
 
-class Watch:
+class SandboxHealth:
     """Keeps watch over one attempt at a task in one sandbox.
 
     The first attempt runs the canary only after an end that a fault of the sandbox could have

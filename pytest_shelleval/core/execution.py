@@ -12,6 +12,14 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from pytest_shelleval.core.attempt import (
+    MISSING_CAPABILITY,
+    Attempt,
+    ExecutionPolicy,
+    SetupFailed,
+    now,
+    setup_script,
+)
 from pytest_shelleval.core.commands import Command
 from pytest_shelleval.core.errors import SandboxError, SandboxUnavailable
 from pytest_shelleval.core.observation import mark
@@ -20,14 +28,6 @@ from pytest_shelleval.core.results import Result
 from pytest_shelleval.core.sandbox import Sandbox
 from pytest_shelleval.core.snapshots import Snapshots
 from pytest_shelleval.core.tasks import Task
-from pytest_shelleval.core.trial import (
-    LACKING,
-    ExecutionPolicy,
-    SetupFailed,
-    Trial,
-    now,
-    setup_script,
-)
 
 _log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class Execution:
         self._use_snapshots = use_snapshots
         self._sandbox: Sandbox | None = None
         self._turn: Turn | None = None
-        self.trial: Trial | None = None
+        self.attempt: Attempt | None = None
         """The last attempt, once :meth:`prepare` was called."""
 
     def prepare(self) -> Sandbox:
@@ -156,7 +156,7 @@ class Execution:
 
     def _was_starved(self, reason: str) -> bool:
         """Whether to try once more what did not pass for *reason*; then all is ready for that."""
-        starved = self.trial.starved if self.trial else {}
+        starved = self.attempt.starved if self.attempt else {}
         if not starved or self.result.starved:
             return False
         self.release()
@@ -186,32 +186,32 @@ class Execution:
         _log.debug(
             "%s: sandbox %s after %.3f s", result.name, sandbox.id, result.durations["sandbox"]
         )
-        trial = self.trial = Trial(self.task, self.policy, result, sandbox, started)
-        trial.watch.begin()
+        attempt = self.attempt = Attempt(self.task, self.policy, result, sandbox, started)
+        attempt.health.begin()
         if self.task.setup_commands:
             snapshots: Snapshots | None = None
-            if self._use_snapshots and not trial.watch.close:  # after a fault all is made anew
+            if self._use_snapshots and not attempt.health.close:  # after a fault all is made anew
                 snapshots = getattr(self._source, "snapshots", None)
-            trial.set_up(snapshots)
-        trial.watch.set_up()
-        if self.task.setup_commands or trial.watch.close:
+            attempt.set_up(snapshots)
+        attempt.health.set_up()
+        if self.task.setup_commands or attempt.health.close:
             mark(sandbox)
         return sandbox
 
     def _run_once(self, sandbox: Sandbox, score: Score | None) -> None:
         self._take_turn()
-        trial = self.trial
-        if trial is None or trial.sandbox is not sandbox:  # the caller's sandbox
-            trial = Trial(self.task, self.policy, self.result, sandbox, time.monotonic())
-        done = trial.run_command()
-        if trial.watch.broken_by_command():
+        attempt = self.attempt
+        if attempt is None or attempt.sandbox is not sandbox:  # the caller's sandbox
+            attempt = Attempt(self.task, self.policy, self.result, sandbox, time.monotonic())
+        done = attempt.run_command()
+        if attempt.health.broken_by_command():
             self.result.judge()
             return
-        test = trial.check()
+        test = attempt.check()
         self.result.judge()
-        trial.watch.end(done, test)
+        attempt.health.end(done, test)
         if score is not None:
             self.result.apply_score(score(self.result, sandbox))
-        if self.result.status == "failed" and trial.lacks:
-            raise SandboxUnavailable(LACKING[trial.lacks])
+        if self.result.status == "failed" and attempt.missing_capability:
+            raise SandboxUnavailable(MISSING_CAPABILITY[attempt.missing_capability])
         _log.info("%s: %s in %s", self.result.name, self.result.status, sandbox.id)

@@ -30,7 +30,7 @@ class ExecResult:
     """The limit that was hit, if one is known to have been: ``memory``, ``disk``, ``processes``."""
     duration: float = 0.0
     """Wall seconds."""
-    lacks: str | None = None
+    missing_capability: str | None = None
     """What the text asked for and the sandbox can't give on this machine, though a container could:
     ``ids``, users and groups beside root."""
     starved: float | None = None

@@ -31,7 +31,7 @@ class Outcome:
 
 
 @dataclass
-class Tally:
+class ResultCounts:
     """Counts results as they come. A later result for the same command replaces the earlier."""
 
     outcomes: dict[Key, Outcome] = field(default_factory=dict)
@@ -68,7 +68,7 @@ class Tally:
             reused=record.get("reused_from") is not None,
         )
 
-    def include(self, other: Tally) -> None:
+    def include(self, other: ResultCounts) -> None:
         """Count also all that *other* has counted, which are other commands."""
         self.outcomes |= other.outcomes
         self.usage.update(other.usage)
@@ -76,14 +76,14 @@ class Tally:
         self.sandboxes |= other.sandboxes
 
     @classmethod
-    def of_file(cls, path: Path) -> Tally:
+    def of_file(cls, path: Path) -> ResultCounts:
         """The tally of a results.jsonl. Raises UserError when it can't be read."""
         from pytest_shelleval.core.results import Result
 
-        tally = cls()
+        counts = cls()
         for _, record in read_json_lines(path):
-            tally.add(record, Result.from_record(record).failure_reason())
-        return tally
+            counts.add(record, Result.from_record(record).failure_reason())
+        return counts
 
     def count(self, status: str, model: str | None = None) -> int:
         """Commands with *status*, of *model* or of all."""
@@ -180,17 +180,17 @@ def _groups(tags: tuple[str, ...], level: str | None) -> tuple[str, ...]:
     return tuple(groups)
 
 
-def summarize(tally: Tally, *, total: int | None = None, **facts: Any) -> dict[str, Any]:
+def summarize(counts: ResultCounts, *, total: int | None = None, **facts: Any) -> dict[str, Any]:
     """The object of summary.json.
 
     *total* is the number of commands that were selected to run (those with a result, if None);
     *facts* are fields that results.jsonl does not hold (``dataset_path``, ``settings``, ...).
     """
-    recorded = len(tally.outcomes)
+    recorded = len(counts.outcomes)
     total = recorded if total is None else total
-    passed, errors = tally.count("passed"), tally.count("error")
+    passed, errors = counts.count("passed"), counts.count("error")
     overall = rates(passed, total, errors + total - recorded)
-    models = tally.models
+    models = counts.models
     return {
         "model_name": ", ".join(filter(None, models)) or None,
         "dataset_path": None,
@@ -199,36 +199,36 @@ def summarize(tally: Tally, *, total: int | None = None, **facts: Any) -> dict[s
         "success_rate": overall["success_rate"],
         "failed_samples": total - passed,
         "evaluation_time": None,
-        "sandbox_image": ", ".join(tally.sandboxes) or None,
+        "sandbox_image": ", ".join(counts.sandboxes) or None,
         "errored_samples": errors,
         "scored_samples": recorded - errors,
         "scored_rate": overall["scored_rate"],
         "unrun_samples": total - recorded,
         "complete": recorded == total,
-        "reused": sum(outcome.reused for outcome in tally.outcomes.values()),
+        "reused": sum(outcome.reused for outcome in counts.outcomes.values()),
         "interval_95": overall["interval_95"],
-        "pass_at_k": tally.pass_at_k(),
+        "pass_at_k": counts.pass_at_k(),
         "by_model": {
             name or "unknown": rates(
-                tally.count("passed", name),
-                sum(key[1] == name for key in tally.outcomes),
-                tally.count("error", name),
+                counts.count("passed", name),
+                sum(key[1] == name for key in counts.outcomes),
+                counts.count("error", name),
             )
-            | {"interval_95": _clustered(tally, name), "pass_at_k": tally.pass_at_k(name)}
+            | {"interval_95": _clustered(counts, name), "pass_at_k": counts.pass_at_k(name)}
             for name in models
         },
-        "by_tag": tally.by_group("tag"),
-        "by_difficulty": tally.by_group("difficulty"),
-        "by_error_kind": tally.error_kinds(),
-        "usage": dict(tally.usage),
-        "durations": {name: round(seconds, 3) for name, seconds in tally.durations.items()},
+        "by_tag": counts.by_group("tag"),
+        "by_difficulty": counts.by_group("difficulty"),
+        "by_error_kind": counts.error_kinds(),
+        "usage": dict(counts.usage),
+        "durations": {name: round(seconds, 3) for name, seconds in counts.durations.items()},
         **facts,
     }
 
 
-def _clustered(tally: Tally, model: str) -> list[float]:
+def _clustered(counts: ResultCounts, model: str) -> list[float]:
     """The interval of a model's pass rate; samples of one task are not independent."""
-    estimate = clustered_rate(*tally.task_rates(model))
+    estimate = clustered_rate(*counts.task_rates(model))
     return [estimate.low, estimate.high]
 
 

@@ -20,7 +20,7 @@ from pytest_shelleval.core.files import replace_file
 from pytest_shelleval.core.redaction import redacted
 from pytest_shelleval.models.answers import Failure, read_reply, server_message
 from pytest_shelleval.models.chat import ChatModel
-from pytest_shelleval.models.inference import InferenceSummary, Terms
+from pytest_shelleval.models.inference import InferenceOptions, InferenceSummary
 from pytest_shelleval.models.money import (
     UNACCOUNTED,
     cost_of,
@@ -49,7 +49,7 @@ def run_batch(
     plan: InferencePlan,
     store: CommandStore,
     *,
-    terms: Terms | None = None,
+    terms: InferenceOptions | None = None,
     summary: InferenceSummary | None = None,
     on_wait: Callable[[str], None] = lambda _: None,
     poll: float = 5.0,
@@ -69,7 +69,7 @@ def run_batch(
     """
     summary = InferenceSummary() if summary is None else summary
     state = _State(state_file(store))
-    terms = Terms() if terms is None else terms
+    terms = InferenceOptions() if terms is None else terms
     run = _Run(store, state, summary, terms, on_wait, poll)
     jobs = [job for job in plan.jobs if isinstance(job.model, ChatModel)]
     left = [job for job in plan.jobs if not isinstance(job.model, ChatModel)]
@@ -140,7 +140,7 @@ class _Run:
         store: CommandStore,
         state: _State,
         summary: InferenceSummary,
-        terms: Terms,
+        terms: InferenceOptions,
         on_wait: Callable[[str], None],
         poll: float,
     ) -> None:

@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class InferenceOptions:
     """What holds for every request of a phase 1, whether it goes out alone or in a batch."""
 
     extract: Extract = extract_command
@@ -90,7 +90,7 @@ def run_inference(
     store: CommandStore,
     *,
     concurrency: int,
-    terms: Terms | None = None,
+    terms: InferenceOptions | None = None,
     summary: InferenceSummary | None = None,
 ) -> InferenceSummary:
     """Ask what *plan* says and keep every reply; blocks until all is done.
@@ -137,7 +137,7 @@ async def infer(
     store: CommandStore,
     *,
     concurrency: int,
-    terms: Terms | None = None,
+    terms: InferenceOptions | None = None,
     summary: InferenceSummary | None = None,
 ) -> InferenceSummary:
     """Ask what *plan* says, *concurrency* requests at a time over all models, and close the models.
@@ -151,7 +151,7 @@ async def infer(
     one where None.
     """
     summary = InferenceSummary() if summary is None else summary
-    phase = _Phase(plan, store, concurrency, terms or Terms(), summary)
+    phase = _Phase(plan, store, concurrency, terms or InferenceOptions(), summary)
     begun = time.monotonic()
     try:
         await phase.run()
@@ -174,7 +174,7 @@ class _Phase:
         plan: InferencePlan,
         store: CommandStore,
         concurrency: int,
-        terms: Terms,
+        terms: InferenceOptions,
         summary: InferenceSummary,
     ) -> None:
         self.paused: InferencePaused | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from pytest_shelleval.core.stats import clustered_rate
-from pytest_shelleval.core.summary import Tally
+from pytest_shelleval.core.summary import ResultCounts
 from pytest_shelleval.report.compare import Comparison, ModelComparison
 from pytest_shelleval.report.words import count, p_text, percent, points
 
@@ -42,7 +42,7 @@ def parse_limit(text: str) -> Limit:
     return Limit(rate, prefix == "lower")
 
 
-def fail_under(tally: Tally, total: int, limit: Limit) -> Gate:
+def fail_under(counts: ResultCounts, total: int, limit: Limit) -> Gate:
     """Whether every model's pass rate reaches *limit*.
 
     *total* is the number of commands that were selected. Errors and what was not run count as not
@@ -50,39 +50,44 @@ def fail_under(tally: Tally, total: int, limit: Limit) -> Gate:
     interval is clustered by task.
     """
     option = f"--shelleval-fail-under={limit}"
-    partial = _partial(tally, total)
+    partial = _partial(counts, total)
     if partial:
         return _gate(False, f"{partial} ({option})")
     lines, met = [], True
-    for model in tally.models:
-        rates, draws = tally.task_rates(model)
+    for model in counts.models:
+        rates, draws = counts.task_rates(model)
         estimate = clustered_rate(rates, draws)
         found = estimate.low if limit.lower else estimate.value
         # a rate that is equal on paper must not fail by the last bit of a float
         met = met and found >= limit.rate - 1e-12
-        passed = tally.count("passed", model)
-        of = sum(key[1] == model for key in tally.outcomes)
+        passed = counts.count("passed", model)
+        of = sum(key[1] == model for key in counts.outcomes)
         shown = f"pass rate {percent(estimate.value)} ({passed:,} of {of:,})"
         if limit.lower:
             shown = f"lower end of the 95 % interval {percent(estimate.low)}, {shown}"
-        lines.append(f"{model}: {shown}" if len(tally.models) > 1 else shown)
+        lines.append(f"{model}: {shown}" if len(counts.models) > 1 else shown)
     return _gate(met, f"{'; '.join(lines)}, {option}")
 
 
-def max_errors(tally: Tally, total: int, most: int) -> Gate:
+def max_errors(counts: ResultCounts, total: int, most: int) -> Gate:
     """Whether at most *most* commands ended as errors, and all of *total* were run."""
     option = f"--shelleval-max-errors={most}"
-    partial = _partial(tally, total)
+    partial = _partial(counts, total)
     if partial:
         return _gate(False, f"{partial} ({option})")
-    errors = tally.count("error")
-    kinds = ", ".join(f"{kind} {number}" for kind, number in tally.error_kinds().items())
+    errors = counts.count("error")
+    kinds = ", ".join(f"{kind} {number}" for kind, number in counts.error_kinds().items())
     said = f"{count(errors, 'error')}" + (f" ({kinds})" if kinds else "")
     return _gate(errors <= most, f"{said} of {total:,}, {option}")
 
 
 def fail_on(
-    comparison: Comparison, tally: Tally, total: int, what: FailOn, *, errors_allowed: bool = False
+    comparison: Comparison,
+    counts: ResultCounts,
+    total: int,
+    what: FailOn,
+    *,
+    errors_allowed: bool = False,
 ) -> Gate:
     """Whether the run is no worse than its baseline, in *comparison* as run a.
 
@@ -93,7 +98,7 @@ def fail_on(
     is nothing to compare.
     """
     option = f"--shelleval-fail-on={what}"
-    partial = _partial(tally, total)
+    partial = _partial(counts, total)
     if partial:
         return _gate(False, f"{partial} ({option})")
     lines, met = [], True
@@ -148,8 +153,8 @@ def _names(names: list[str]) -> str:
     return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def _partial(tally: Tally, total: int) -> str:
-    recorded = len(tally.outcomes)
+def _partial(counts: ResultCounts, total: int) -> str:
+    recorded = len(counts.outcomes)
     if recorded >= total > 0:
         return ""
     if not total:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pytest_shelleval.core.summary import Tally
+from pytest_shelleval.core.summary import ResultCounts
 from pytest_shelleval.report.compare import KINDS, Comparison, ModelComparison
 from pytest_shelleval.report.gates import Gate
 from pytest_shelleval.report.reasons import label_of
@@ -72,18 +72,18 @@ def _property(text: str) -> str:
 
 
 def job_summary(
-    tally: Tally,
+    counts: ResultCounts,
     summary: Mapping[str, Any],
     *,
     gates: Sequence[Gate] = (),
     comparison: Comparison | None = None,
 ) -> str:
     """The run as GitHub Markdown: a table of models, gates, the comparison, why tasks did not pass."""
-    return "\n".join(_markdown(tally, summary, gates, comparison)) + "\n"
+    return "\n".join(_markdown(counts, summary, gates, comparison)) + "\n"
 
 
 def _markdown(
-    tally: Tally,
+    counts: ResultCounts,
     summary: Mapping[str, Any],
     gates: Sequence[Gate],
     comparison: Comparison | None,
@@ -98,9 +98,9 @@ def _markdown(
     yield ""
     yield "| model | pass rate | 95 % interval | passed | failed | errors | scored | run |"
     yield "|---|--:|--:|--:|--:|--:|--:|--:|"
-    for model in tally.models:
-        rate = pass_rate(tally, model)
-        passed, failed, errors = (tally.count(s, model) for s in ("passed", "failed", "error"))
+    for model in counts.models:
+        rate = pass_rate(counts, model)
+        passed, failed, errors = (counts.count(s, model) for s in ("passed", "failed", "error"))
         scope = interval(rate).removeprefix("95 % interval ")
         yield (
             f"| {escape(model or 'unknown')} | **{percent(rate.value)}** | {scope} | {passed:,} | "
@@ -112,7 +112,7 @@ def _markdown(
     if comparison is not None:
         yield from _comparison(comparison)
     reasons = Counter(
-        label_of(outcome.reason) for outcome in tally.outcomes.values() if outcome.reason
+        label_of(outcome.reason) for outcome in counts.outcomes.values() if outcome.reason
     )
     if reasons:
         yield from ("", "<details><summary>Why commands did not pass</summary>", "")

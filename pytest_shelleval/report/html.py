@@ -145,8 +145,8 @@ def _figures(run: RecordedRun) -> dict[str, Any]:
             tokens[name].append(row.tokens["output"])
         if row.reason:
             reasons[row.reason.label, row.reason.kind] += 1
-    summary, tally = run.summary, run.tally
-    recorded, errors = len(run.rows), tally.count("error")
+    summary, counts = run.summary, run.counts
+    recorded, errors = len(run.rows), counts.count("error")
     return {
         "run": run,
         "title": _title(run),
@@ -157,8 +157,8 @@ def _figures(run: RecordedRun) -> dict[str, Any]:
         "recorded": recorded,
         "errors": errors,
         "complete": summary.get("complete", True),
-        "error_kinds": tally.error_kinds(),
-        "groups": {by: group_rates(tally, by) for by in ("tag", "difficulty")},
+        "error_kinds": counts.error_kinds(),
+        "groups": {by: group_rates(counts, by) for by in ("tag", "difficulty")},
         "models": models,
         "reasons": reasons.most_common(),
         "charts": [
@@ -166,32 +166,32 @@ def _figures(run: RecordedRun) -> dict[str, Any]:
             ("Time for the reply", "seconds", "time", distributions(dict(latencies), 0.001)),
             ("Output tokens", "tokens", "number", distributions(dict(tokens), 1.0)),
         ],
-        "usage": dict(tally.usage),
-        "durations": dict(tally.durations),
+        "usage": dict(counts.usage),
+        "durations": dict(counts.durations),
         "settings": _settings(summary),
     }
 
 
 def _headlines(run: RecordedRun) -> list[Headline]:
-    tally, summary = run.tally, run.summary
+    counts, summary = run.counts, run.summary
     alone = len(run.models) == 1
     lines = []
     for model in run.models:
-        passed, failed, errors = (tally.count(s, model) for s in ("passed", "failed", "error"))
+        passed, failed, errors = (counts.count(s, model) for s in ("passed", "failed", "error"))
         done = passed + failed + errors
         selected = None
         if run.summary_found:
             selected = summary["total_samples"] if alone else done if summary["complete"] else None
-        ks = sorted(map(int, tally.pass_at_k(model)))
+        ks = sorted(map(int, counts.pass_at_k(model)))
         lines.append(
             Headline(
                 name=model or "unknown",
-                rate=pass_rate(tally, model),
+                rate=pass_rate(counts, model),
                 passed=passed,
                 failed=failed,
                 errors=errors,
                 selected=selected,
-                at_k=[(k, pass_rate(tally, model, k)) for k in ks if len(ks) > 1],
+                at_k=[(k, pass_rate(counts, model, k)) for k in ks if len(ks) > 1],
             )
         )
     return lines

@@ -12,7 +12,7 @@ from pytest_shelleval.core.errors import UserError
 from pytest_shelleval.core.files import replace_file_by
 from pytest_shelleval.core.ledger import RESULTS
 from pytest_shelleval.core.shards import Shard, parse_shard
-from pytest_shelleval.core.summary import Key, Tally, summarize
+from pytest_shelleval.core.summary import Key, ResultCounts, summarize
 from pytest_shelleval.report.run import SUMMARY, RecordedRun, load_run, results_file
 
 COMMANDS = "commands.jsonl"
@@ -66,7 +66,7 @@ class Part:
     """Where the last result of each command starts in results.jsonl, in bytes."""
 
 
-def merge(folders: Sequence[Path], output: Path) -> tuple[Tally, dict[str, Any]]:
+def merge(folders: Sequence[Path], output: Path) -> tuple[ResultCounts, dict[str, Any]]:
     """Put the shards in *folders* together in *output*: results.jsonl and commands.jsonl.
 
     Returns the tally of all, and the object for summary.json. Raises UserError, before anything is
@@ -74,12 +74,12 @@ def merge(folders: Sequence[Path], output: Path) -> tuple[Tally, dict[str, Any]]
     """
     if (output / RESULTS).exists():
         raise UserError(f"{output} has results already: name another folder")
-    tally = Tally()
+    counts = ResultCounts()
     parts = []
     for folder in folders:
         run = load_run(folder)
         parts.append(_part(run))
-        tally.include(run.tally)
+        counts.include(run.counts)
     parts.sort(key=lambda part: part.shard.number)
     _check_all_there(parts)
     _check_same_run(parts)
@@ -88,7 +88,7 @@ def merge(folders: Sequence[Path], output: Path) -> tuple[Tally, dict[str, Any]]
     sources = [path for part in parts if (path := part.folder / COMMANDS).is_file()]
     if sources:
         replace_file_by(output / COMMANDS, _distinct_lines(sources))
-    return tally, _summary(parts, tally, output)
+    return counts, _summary(parts, counts, output)
 
 
 def _part(run: RecordedRun) -> Part:
@@ -178,13 +178,13 @@ def _distinct_lines(paths: Iterable[Path]) -> Iterator[bytes]:
             raise UserError(f"can't read {path}: {error.strerror}") from error
 
 
-def _summary(parts: Sequence[Part], tally: Tally, output: Path) -> dict[str, Any]:
+def _summary(parts: Sequence[Part], counts: ResultCounts, output: Path) -> dict[str, Any]:
     """The summary of all: what is counted anew, and of the rest what the shards have in common."""
     summaries = [part.summary for part in parts]
     first = next((each for each in summaries if each["total_samples"]), summaries[0])
     settings = dict(first.get("settings") or {})
     settings.update(shard=None, output_dir=str(output), commands_file=str(output / COMMANDS))
-    counted = summarize(tally, total=_sum(summaries, "total_samples"))
+    counted = summarize(counts, total=_sum(summaries, "total_samples"))
     times = [each["evaluation_time"] for each in summaries if each.get("evaluation_time")]
     known: dict[str, Any] = {
         "cost": _sum(summaries, "cost"),

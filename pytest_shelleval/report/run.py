@@ -14,7 +14,7 @@ from pytest_shelleval.core.errors import UserError
 from pytest_shelleval.core.files import list_faults, locate_json_lines
 from pytest_shelleval.core.ledger import RESULTS
 from pytest_shelleval.core.stats import Estimate, clustered_rate
-from pytest_shelleval.core.summary import Tally, status_of, summarize
+from pytest_shelleval.core.summary import ResultCounts, status_of, summarize
 from pytest_shelleval.report.reasons import Reason, reason_of
 
 SUMMARY = "summary.json"
@@ -59,7 +59,7 @@ class RecordedRun:
     rows: list[Row]
     """A later line for the same task, model and sample has replaced the earlier. Rows of one task
     stand together, by model and sample; tasks and models in order of appearance."""
-    tally: Tally
+    counts: ResultCounts
     summary: dict[str, Any]
     """As in summary.json; counted from the results where there is none that fits."""
     summary_found: bool
@@ -77,7 +77,7 @@ class RecordedRun:
     @property
     def models(self) -> list[str]:
         """Models that have results, in order of appearance."""
-        return self.tally.models
+        return self.counts.models
 
     @property
     def samples(self) -> int:
@@ -104,14 +104,19 @@ def results_file(path: Path) -> Path:
     return file
 
 
-def load_run(path: Path, counted: Tally | None = None) -> RecordedRun:
+def load_run(path: Path, counted: ResultCounts | None = None) -> RecordedRun:
     """The run in *path*, a folder or a results.jsonl. Raises UserError when it can't be read.
 
     *counted* is the tally of all its results, where the caller has it already.
     """
     file = results_file(path)
     rows: dict[tuple[str, str, int], Row] = {}
-    tally, sandboxes, steps, faults = Tally() if counted is None else counted, set(), set(), []
+    counts, sandboxes, steps, faults = (
+        ResultCounts() if counted is None else counted,
+        set(),
+        set(),
+        [],
+    )
     for number, start, record in locate_json_lines(file):
         if record.get("task_id") is None:
             faults.append(f"{file}:{number}: field 'task_id' is missing")
@@ -119,7 +124,7 @@ def load_run(path: Path, counted: Tally | None = None) -> RecordedRun:
         row = _row(record, start)
         rows[row.task_id, row.model, row.sample] = row
         if counted is None:
-            tally.add({**record, "task_id": row.task_id}, row.reason.text if row.reason else "")
+            counts.add({**record, "task_id": row.task_id}, row.reason.text if row.reason else "")
         sandbox: Mapping[str, Any] = record.get("sandbox") or {}
         if sandbox:
             where = sandbox.get("image") or sandbox.get("rootfs")
@@ -129,14 +134,14 @@ def load_run(path: Path, counted: Tally | None = None) -> RecordedRun:
     if faults:
         raise UserError(list_faults(faults))
     tasks = {ident: n for n, ident in enumerate(dict.fromkeys(key[0] for key in rows))}
-    models = {model: n for n, model in enumerate(tally.models)}
-    summary, found, notes = _summary(file.with_name(SUMMARY), tally)
+    models = {model: n for n, model in enumerate(counts.models)}
+    summary, found, notes = _summary(file.with_name(SUMMARY), counts)
     return RecordedRun(
         results=file,
         rows=sorted(
             rows.values(), key=lambda row: (tasks[row.task_id], models[row.model], row.sample)
         ),
-        tally=tally,
+        counts=counts,
         summary=summary,
         summary_found=found,
         notes=notes,
@@ -145,9 +150,9 @@ def load_run(path: Path, counted: Tally | None = None) -> RecordedRun:
     )
 
 
-def pass_rate(tally: Tally, model: str | None = None, k: int = 1) -> Estimate:
+def pass_rate(counts: ResultCounts, model: str | None = None, k: int = 1) -> Estimate:
     """pass@k, the mean over the tasks, with its interval clustered by task."""
-    return clustered_rate(*tally.task_rates(model, k))
+    return clustered_rate(*counts.task_rates(model, k))
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,13 +165,13 @@ class GroupRate:
     """Commands, errors included."""
 
 
-def group_rates(tally: Tally, by: str) -> dict[str, dict[str, GroupRate]]:
+def group_rates(counts: ResultCounts, by: str) -> dict[str, dict[str, GroupRate]]:
     """Figures per group and model; *by* is ``tag`` or ``difficulty``.
 
     Intervals are clustered by task. Groups stand in order of name, numbers as numbers.
     """
     shares: dict[str, dict[str, dict[str, list[bool]]]] = {}
-    for (task_id, model, _), outcome in tally.outcomes.items():
+    for (task_id, model, _), outcome in counts.outcomes.items():
         for group in outcome.groups:
             kind, _, name = group.partition(":")
             if kind == by:
@@ -175,7 +180,7 @@ def group_rates(tally: Tally, by: str) -> dict[str, dict[str, GroupRate]]:
     return {
         name: {
             model: _group_rate(list(models[model].values()))
-            for model in tally.models
+            for model in counts.models
             if model in models
         }
         for name, models in sorted(shares.items(), key=lambda each: natural(each[0]))
@@ -234,16 +239,16 @@ def _row(record: Mapping[str, Any], offset: int) -> Row:
     )
 
 
-def _summary(path: Path, tally: Tally) -> tuple[dict[str, Any], bool, list[str]]:
-    """The summary in *path* if it tells of the same results, else one counted from *tally*."""
-    counted = summarize(tally)
+def _summary(path: Path, counts: ResultCounts) -> tuple[dict[str, Any], bool, list[str]]:
+    """The summary in *path* if it tells of the same results, else one counted from *counts*."""
+    counted = summarize(counts)
     if not path.is_file():
         return counted, False, [f"There is no {SUMMARY}: whether the run is complete is not known."]
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return counted, False, [f"{SUMMARY} can't be read: figures are of {RESULTS} alone."]
-    recorded = len(tally.outcomes)
+    recorded = len(counts.outcomes)
     same = (
         isinstance(found, dict)
         and found.get("successful_samples") == counted["successful_samples"]

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pytest_shelleval.core.summary import Key, Outcome, Tally
+from pytest_shelleval.core.summary import Key, Outcome, ResultCounts
 from pytest_shelleval.report.reasons import label_of
 from pytest_shelleval.report.run import group_rates, pass_rate
 from pytest_shelleval.report.words import count, cut, interval, percent, seconds, visible, wrapped
@@ -44,7 +44,7 @@ def header(
 
 
 def section(
-    tally: Tally,
+    counts: ResultCounts,
     summary: Mapping[str, Any],
     *,
     gates: Sequence[Gate] = (),
@@ -62,13 +62,13 @@ def section(
         )
     if summary.get("shard"):
         yield f"shard {summary['shard']}: shelleval merge puts all shards together"
-    yield from _models(tally, summary)
-    yield from _errors(tally)
+    yield from _models(counts, summary)
+    yield from _errors(counts)
     for kind in ("tag", "difficulty"):
-        yield from _groups(tally, kind)
-    yield from _reasons(tally)
-    yield from _costs(tally, summary)
-    yield from _slowest(tally)
+        yield from _groups(counts, kind)
+    yield from _reasons(counts)
+    yield from _costs(counts, summary)
+    yield from _slowest(counts)
     if comparison is not None:
         yield ""
         yield from comparison.lines()
@@ -78,15 +78,15 @@ def section(
         yield from wrapped(gate.line)
 
 
-def _models(tally: Tally, summary: Mapping[str, Any]) -> Iterator[str]:
-    recorded = len(tally.outcomes)
-    errors = tally.count("error")
+def _models(counts: ResultCounts, summary: Mapping[str, Any]) -> Iterator[str]:
+    recorded = len(counts.outcomes)
+    errors = counts.count("error")
     total = summary.get("total_samples", recorded)
     yield (f"selected {total:,}, run {recorded:,}, errors {errors:,}, scored {recorded - errors:,}")
     yield from _origins(summary)
-    for model in tally.models:
-        rate = pass_rate(tally, model)
-        passed, failed, errors = (tally.count(s, model) for s in ("passed", "failed", "error"))
+    for model in counts.models:
+        rate = pass_rate(counts, model)
+        passed, failed, errors = (counts.count(s, model) for s in ("passed", "failed", "error"))
         yield from wrapped(
             f"{model or 'unknown'}: {percent(rate.value)} passed, {passed:,} of "
             f"{passed + failed + errors:,} ({interval(rate)})"
@@ -97,10 +97,10 @@ def _models(tally: Tally, summary: Mapping[str, Any]) -> Iterator[str]:
                 f"  of the {passed + failed:,} with a verdict {percent(scored)}; "
                 f"{count(errors, 'error')} not the model's doing"
             )
-        at_k = tally.pass_at_k(model)
+        at_k = counts.pass_at_k(model)
         for k in sorted(map(int, at_k)):
             if len(at_k) > 1:
-                estimate = pass_rate(tally, model, k)
+                estimate = pass_rate(counts, model, k)
                 yield f"  pass@{k:<3} {percent(estimate.value):>7} ({interval(estimate)})"
 
 
@@ -114,16 +114,16 @@ def _origins(summary: Mapping[str, Any]) -> Iterator[str]:
         yield f"{summary['kept']:,} of an earlier run, not selected now"
 
 
-def _errors(tally: Tally) -> Iterator[str]:
-    kinds = tally.error_kinds()
+def _errors(counts: ResultCounts) -> Iterator[str]:
+    kinds = counts.error_kinds()
     if kinds:
         shown = ", ".join(f"{kind} {number:,}" for kind, number in kinds.items())
         yield from wrapped(f"errors by kind: {shown}")
 
 
-def _groups(tally: Tally, kind: str) -> Iterator[str]:
+def _groups(counts: ResultCounts, kind: str) -> Iterator[str]:
     """A table with a row per group and model: counts, rate, interval."""
-    groups = group_rates(tally, kind)
+    groups = group_rates(counts, kind)
     if len(groups) < 2:
         return
 
@@ -132,15 +132,15 @@ def _groups(tally: Tally, kind: str) -> Iterator[str]:
 
     shown = set(sorted(groups, key=size, reverse=True)[:_GROUPS])  # the report has them all
     names = [name for name in groups if name in shown]
-    several = len(tally.models) > 1
+    several = len(counts.models) > 1
     labels = [kind, *map(visible, names)]
     width = min(max(map(len, labels)), 24)
-    models = min(max((len(visible(m or "unknown")) for m in tally.models), default=0), 16)
+    models = min(max((len(visible(m or "unknown")) for m in counts.models), default=0), 16)
     yield ""
     head = f"{kind:<{width}}" + (f"  {'model':<{models}}" if several else "")
     yield f"{head}  passed    of     rate  95 % interval"
     for name in names:
-        for model in tally.models:
+        for model in counts.models:
             figures = groups[name].get(model)
             if figures is None:
                 continue
@@ -154,10 +154,10 @@ def _groups(tally: Tally, kind: str) -> Iterator[str]:
         yield f"... and {left} more, see the report"
 
 
-def _reasons(tally: Tally) -> Iterator[str]:
+def _reasons(counts: ResultCounts) -> Iterator[str]:
     """The commonest reasons, each with its commonest details."""
     found: dict[str, Counter[str]] = {}
-    for outcome in tally.outcomes.values():
+    for outcome in counts.outcomes.values():
         if outcome.reason:
             label = label_of(outcome.reason)
             detail = outcome.reason[len(label) + 2 :]
@@ -175,32 +175,32 @@ def _reasons(tally: Tally) -> Iterator[str]:
         yield f"{sum(d.total() for _, d in ranked[_REASONS:]):>6,}  for {len(ranked) - _REASONS} other reasons"
 
 
-def _costs(tally: Tally, summary: Mapping[str, Any]) -> Iterator[str]:
+def _costs(counts: ResultCounts, summary: Mapping[str, Any]) -> Iterator[str]:
     parts = []
-    if tally.usage:
+    if counts.usage:
         parts.append(
             "tokens: "
-            + ", ".join(f"{n.removesuffix('_tokens')} {c:,}" for n, c in tally.usage.items())
+            + ", ".join(f"{n.removesuffix('_tokens')} {c:,}" for n, c in counts.usage.items())
         )
     cost = summary.get("cost")
     if isinstance(cost, (int, float)):
         parts.append(f"cost ${cost:,.2f}")
-    if tally.durations or parts:
+    if counts.durations or parts:
         yield ""
     if parts:
         yield from wrapped("; ".join(parts))
-    if tally.durations:
-        steps = ", ".join(f"{name} {seconds(value)}" for name, value in tally.durations.items())
+    if counts.durations:
+        steps = ", ".join(f"{name} {seconds(value)}" for name, value in counts.durations.items())
         wall = summary.get("evaluation_time")
         took = f" (wall time {seconds(wall)})" if isinstance(wall, (int, float)) else ""
         yield from wrapped(f"time in all sandboxes: {steps}{took}")
 
 
-def _slowest(tally: Tally) -> Iterator[str]:
+def _slowest(counts: ResultCounts) -> Iterator[str]:
     def by_time(each: tuple[Key, Outcome]) -> float:
         return -each[1].seconds
 
-    slow = sorted(tally.outcomes.items(), key=by_time)[:_SLOWEST]
+    slow = sorted(counts.outcomes.items(), key=by_time)[:_SLOWEST]
     named = [
         f"{key[0]} {seconds(outcome.seconds)}" for key, outcome in slow if outcome.seconds >= 1
     ]

@@ -18,7 +18,7 @@ _POOL_SIZES = {"local": 1, "docker": 2, "sos": 1}
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class SandboxSpec:
     """What the user asked for."""
 
     kind: str
@@ -56,43 +56,43 @@ class Wish:
         return known
 
 
-def check(wish: Wish) -> str:
-    """The kind that *wish* comes to, tried out here: a command is run in a local sandbox.
+def check(spec: SandboxSpec) -> str:
+    """The kind that *spec* comes to, tried out here: a command is run in a local sandbox.
 
     Raises SandboxUnavailable, whose message says what to do.
     """
-    if wish.kind == "docker":
-        _check_docker(wish)
+    if spec.kind == "docker":
+        _check_docker(spec)
         return "docker"
-    if wish.kind == "sos" or (wish.kind == "auto" and wish.sos_named):
-        _check_sos(wish)
+    if spec.kind == "sos" or (spec.kind == "auto" and spec.sos_named):
+        _check_sos(spec)
         return "sos"
-    if wish.rootfs is not None:
-        _check_rootfs(wish)
+    if spec.rootfs is not None:
+        _check_rootfs(spec)
         return "local"
     from pytest_shelleval.sandboxes.local.probe import probe
 
     report = probe()
     if report.ok:
         return "local"
-    if wish.kind == "auto":
+    if spec.kind == "auto":
         try:
-            _check_docker(wish)
+            _check_docker(spec)
         except SandboxUnavailable as error:
             raise SandboxUnavailable(f"{report.message}\nDocker: {error}") from error
         return "docker"
     raise SandboxUnavailable(report.message)
 
 
-def provide(wish: Wish) -> SandboxProvider:
-    """The provider for *wish*; ``auto`` stands for ``sos`` where one was named, else for ``local``.
+def provide(spec: SandboxSpec) -> SandboxProvider:
+    """The provider for *spec*; ``auto`` stands for ``sos`` where one was named, else for ``local``.
 
     Raises SandboxUnavailable when a package is missing.
     """
-    kind = wish.kind
+    kind = spec.kind
     if kind == "auto":
-        kind = "sos" if wish.sos_named else "local"
-    pool_size = _POOL_SIZES[kind] if wish.pool_size is None else wish.pool_size
+        kind = "sos" if spec.sos_named else "local"
+    pool_size = _POOL_SIZES[kind] if spec.pool_size is None else spec.pool_size
     if kind == "docker":
         try:
             from pytest_shelleval.sandboxes.docker_engine.provider import DockerProvider
@@ -100,42 +100,42 @@ def provide(wish: Wish) -> SandboxProvider:
             raise _missing("docker", error) from error
 
         return DockerProvider(
-            wish.limits, image=wish.image, pool_size=pool_size, network=wish.network
+            spec.limits, image=spec.image, pool_size=pool_size, network=spec.network
         )
     if kind == "sos":
         from pytest_shelleval.sandboxes.sos.provider import SosProvider
 
         return SosProvider(
-            wish.sos_urls,
-            image=wish.image,
-            token=wish.sos_token,
+            spec.sos_urls,
+            image=spec.image,
+            token=spec.sos_token,
             pool_size=pool_size,
-            permits=wish.sos_permits,
-            workers=wish.workers,
-            state_directory=wish.state_directory,
-            limits=wish.limits,
+            permits=spec.sos_permits,
+            workers=spec.workers,
+            state_directory=spec.state_directory,
+            limits=spec.limits,
         )
     from pytest_shelleval.sandboxes.local.provider import LocalProvider
 
-    state = wish.state_directory
+    state = spec.state_directory
     return LocalProvider(
-        wish.limits,
+        spec.limits,
         pool_size=pool_size,
-        rootfs=wish.rootfs,
+        rootfs=spec.rootfs,
         snapshots=None if state is None else state / "snapshots",
         turns=None if state is None else Turns(state),
     )
 
 
-def clean_up(wish: Wish) -> None:
+def clean_up(spec: SandboxSpec) -> None:
     """Stop what killed workers left on SoS servers."""
-    if wish.kind == "sos" and wish.state_directory is not None:
+    if spec.kind == "sos" and spec.state_directory is not None:
         from pytest_shelleval.sandboxes.sos.provider import sweep
 
-        sweep(wish.state_directory, wish.sos_token)
+        sweep(spec.state_directory, spec.sos_token)
 
 
-def clean_up_after_killed_runs(wish: Wish) -> None:
+def clean_up_after_killed_runs(spec: SandboxSpec) -> None:
     """Stop and remove what runs have left whose controller was killed.
 
     What they left on SoS servers waits for the next run that uses such servers.
@@ -143,18 +143,18 @@ def clean_up_after_killed_runs(wish: Wish) -> None:
     from pytest_shelleval.sandboxes.sos.state import has_journals
 
     for folder in left_behind():
-        clean_up(replace(wish, state_directory=folder))
+        clean_up(replace(spec, state_directory=folder))
         if not has_journals(folder):
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _check_rootfs(wish: Wish) -> None:
+def _check_rootfs(spec: SandboxSpec) -> None:
     """Raises SandboxUnavailable unless a sandbox runs on the files of the user's choice."""
-    provider = provide(replace(wish, kind="local", pool_size=0, state_directory=None))
-    _try(provider, f"{wish.rootfs} gives no sandbox")
+    provider = provide(replace(spec, kind="local", pool_size=0, state_directory=None))
+    _try(provider, f"{spec.rootfs} gives no sandbox")
 
 
-def _check_docker(wish: Wish) -> None:
+def _check_docker(spec: SandboxSpec) -> None:
     """Raises SandboxUnavailable unless an engine starts a container; pulls the image if need be."""
     try:
         from pytest_shelleval.sandboxes.docker_engine.provider import DockerProvider
@@ -162,17 +162,17 @@ def _check_docker(wish: Wish) -> None:
         raise _missing("docker", error) from error
 
     provider = DockerProvider(
-        wish.limits, image=wish.image, pool_size=0, network=wish.network, progress=print
+        spec.limits, image=spec.image, pool_size=0, network=spec.network, progress=print
     )
     _try(provider, "the Docker engine gives no sandbox")
 
 
-def _check_sos(wish: Wish) -> None:
+def _check_sos(spec: SandboxSpec) -> None:
     """Raises SandboxUnavailable unless one of the servers gives a sandbox."""
     from pytest_shelleval.sandboxes.sos.provider import SosProvider
 
     provider = SosProvider(
-        wish.sos_urls, image=wish.image, token=wish.sos_token, pool_size=0, permits=1, patience=3.0
+        spec.sos_urls, image=spec.image, token=spec.sos_token, pool_size=0, permits=1, patience=3.0
     )
     _try(
         provider,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pytest_shelleval.core.execution import ExecutionPolicy
     from pytest_shelleval.models.money import Prices
     from pytest_shelleval.sandboxes.base import Limits
-    from pytest_shelleval.sandboxes.registry import Wish
+    from pytest_shelleval.sandboxes.registry import SandboxSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +116,11 @@ class Settings:
         return Limits(self.memory, self.disk, self.processes, self.output_limit)
 
     @property
-    def wish(self) -> Wish:
+    def sandbox_spec(self) -> SandboxSpec:
         """Which sandboxes to use."""
-        from pytest_shelleval.sandboxes.registry import Wish
+        from pytest_shelleval.sandboxes.registry import SandboxSpec
 
-        return Wish(
+        return SandboxSpec(
             kind=self.sandbox,
             limits=self.limits,
             image=self.sandbox_image,

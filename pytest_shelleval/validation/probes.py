@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pytest_shelleval.core.attempt import MISSING_CAPABILITY
 from pytest_shelleval.core.errors import SandboxError, SandboxUnavailable
 from pytest_shelleval.core.execution import Execution, ExecutionPolicy, SandboxSource, SetupFailed
 from pytest_shelleval.core.results import Result, empty_command
 from pytest_shelleval.core.sandbox import Sandbox
 from pytest_shelleval.core.tasks import Steps, Task
-from pytest_shelleval.core.trial import LACKING
 
 NOTHING = "true"
 LEAVE = "exit 0"
@@ -157,7 +157,7 @@ def _lightened(result: Result) -> Result:
 
 def lacking(result: Result) -> bool:
     """Whether *result* says that this kind of sandbox can't give what the row asks for."""
-    return any(said in (result.error or "") for said in LACKING.values())
+    return any(said in (result.error or "") for said in MISSING_CAPABILITY.values())
 
 
 class _WithoutSnapshots:

@@ -12,9 +12,9 @@ from pytest_shelleval.core.tasks import RowFault, Steps, Task
 from pytest_shelleval.report.words import count
 from pytest_shelleval.validation.findings import Finding, Report
 from pytest_shelleval.validation.judging import judge
-from pytest_shelleval.validation.pieces import Pieces
 from pytest_shelleval.validation.probes import Prober
 from pytest_shelleval.validation.rows import GOLD_RUNS, RowCheck
+from pytest_shelleval.validation.work_queue import WorkQueue
 
 Round = Callable[[RowCheck], None]
 Progress = Callable[[int, int, int], None]
@@ -151,7 +151,7 @@ class Validation:
 
         All rows go through a round before any begins the next, but for those that take long.
         """
-        pieces = Pieces(rows, len(rounds), self._stop)
+        pieces = WorkQueue(rows, len(rounds), self._stop)
 
         def take() -> None:
             while (piece := pieces.next()) is not None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pytest_shelleval.cli.main import main
-from pytest_shelleval.core.summary import Tally, summarize
+from pytest_shelleval.core.summary import ResultCounts, summarize
 from pytest_shelleval.report.merge import FREE
 from pytest_shelleval.settings.table import OPTIONS
 from tests.report.records import Record, failed, record, write_run
@@ -17,9 +17,9 @@ from tests.report.records import Record, failed, record, write_run
 
 def part(folder: Path, shard: str | None, *records: Record, **facts: Any) -> Path:
     """A shard as a run leaves it."""
-    tally = Tally()
+    counts = ResultCounts()
     for each in records:
-        tally.add(each)
+        counts.add(each)
     known: dict[str, Any] = {
         "dataset_sha256": "abc",
         "prompt_sha256": None,
@@ -29,7 +29,7 @@ def part(folder: Path, shard: str | None, *records: Record, **facts: Any) -> Pat
         "settings": {"steps": "separate", "pool_size": 1, "shard": shard},
         "shard": shard,
     }
-    return write_run(folder, records, summarize(tally, **{**known, **facts}))
+    return write_run(folder, records, summarize(counts, **{**known, **facts}))
 
 
 @pytest.fixture

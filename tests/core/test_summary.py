@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pytest_shelleval.core.stats import wilson_interval
-from pytest_shelleval.core.summary import Tally, summarize
+from pytest_shelleval.core.summary import ResultCounts, summarize
 
 
 def line(task_id: str, status: str, **fields: Any) -> dict[str, Any]:
@@ -27,10 +27,10 @@ def line(task_id: str, status: str, **fields: Any) -> dict[str, Any]:
 
 
 def summary(*lines: dict[str, Any], total: int | None = None) -> dict[str, Any]:
-    tally = Tally()
+    counts = ResultCounts()
     for each in lines:
-        tally.add(each)
-    return summarize(tally, total=total)
+        counts.add(each)
+    return summarize(counts, total=total)
 
 
 def test_counts_and_denominators() -> None:
@@ -88,7 +88,7 @@ def test_it_is_rebuilt_from_a_file_also_one_of_the_script_before(tmp_path: Path)
     del old["status"]
     lines = [line("a", "error", error_kind="sandbox", error="x"), line("b", "passed"), old]
     path.write_text("".join(json.dumps(each) + "\n" for each in lines))
-    found = summarize(Tally.of_file(path))
+    found = summarize(ResultCounts.of_file(path))
     assert (found["total_samples"], found["successful_samples"]) == (3, 2)
     assert found["complete"] is True
 

@@ -11,7 +11,7 @@ from pytest_shelleval.core.commands import CommandStore
 from pytest_shelleval.core.errors import InferenceAborted, InferencePaused, UserError
 from pytest_shelleval.models.batch import run_batch, state_file
 from pytest_shelleval.models.chat import ChatModel
-from pytest_shelleval.models.inference import InferenceSummary, Terms
+from pytest_shelleval.models.inference import InferenceOptions, InferenceSummary
 from pytest_shelleval.models.mock import MockModel
 from pytest_shelleval.models.money import Prices
 from pytest_shelleval.models.plan import InferencePlan
@@ -48,7 +48,7 @@ def test_a_batch_becomes_records(batches: BatchServer, store: CommandStore) -> N
     batches.polls = 3
     summary, said = InferenceSummary(), []
     wanted = plan(store, tasks(5), chat(batches), MockModel())
-    terms = Terms(prices=Prices(1.0, 10.0), max_cost=1)
+    terms = InferenceOptions(prices=Prices(1.0, 10.0), max_cost=1)
     left = run(wanted, store, summary=summary, on_wait=said.append, terms=terms)
     assert [job.model.name for job in left.jobs] == ["mock"] * 5
     assert (summary.asked, summary.failed, summary.input_tokens) == (5, 0, 35)
@@ -219,7 +219,7 @@ def test_a_batch_that_may_cost_too_much_is_not_submitted(
         run(
             plan(store, tasks(9), chat(batches), params={"max_tokens": 1000}),
             store,
-            terms=Terms(prices=Prices(1, 1), max_cost=0.001),
+            terms=InferenceOptions(prices=Prices(1, 1), max_cost=0.001),
         )
     assert batches.log == []
 
@@ -229,7 +229,7 @@ def test_a_batch_counts_what_was_spent_before_and_what_is_under_way(
 ) -> None:
     params = {"max_tokens": 1000}
     # 2 replies of 1000 tokens, and the prompts; a batch costs half
-    terms = Terms(prices=Prices(1.0, 10.0), max_cost=0.0125)
+    terms = InferenceOptions(prices=Prices(1.0, 10.0), max_cost=0.0125)
     with pytest.raises(Stopped):
         run(plan(store, tasks(1), chat(batches), params=params), store, terms=terms, on_wait=stop)
     batches.answer = lambda _: completion(usage=None)

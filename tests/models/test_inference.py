@@ -22,7 +22,12 @@ from pytest_shelleval.core.tasks import Task
 from pytest_shelleval.models.base import Model, Reply, Request, ServerFault
 from pytest_shelleval.models.chat import ChatModel
 from pytest_shelleval.models.extract import Extraction
-from pytest_shelleval.models.inference import InferenceSummary, Terms, infer, run_inference
+from pytest_shelleval.models.inference import (
+    InferenceOptions,
+    InferenceSummary,
+    infer,
+    run_inference,
+)
 from pytest_shelleval.models.mock import MockModel
 from pytest_shelleval.models.noop import NoopModel
 from pytest_shelleval.models.oracle import OracleModel
@@ -217,10 +222,10 @@ def test_a_better_extractor_reads_kept_answers_without_asking(
 
     server.then = completion("RUN make it so")
     wanted = plan(store, tasks(1), chat(server))
-    run_inference(wanted, store, concurrency=1, terms=Terms(extract=broken))
+    run_inference(wanted, store, concurrency=1, terms=InferenceOptions(extract=broken))
     for _ in range(2):
         wanted = plan(store, tasks(1), chat(server), extract=better)
-        run_inference(wanted, store, concurrency=1, terms=Terms(extract=better))
+        run_inference(wanted, store, concurrency=1, terms=InferenceOptions(extract=better))
     first, second = lines(store)
     assert "KeyError" in first["error"]
     assert (second["generated_command"], second["command_from"]) == ("make it so", "mine")
@@ -266,7 +271,7 @@ def test_free_models_are_asked_anew_and_do_not_swell_the_file(store: CommandStor
         asked = plan(store, some, MockModel(), OracleModel(), NoopModel())
         assert len(asked.jobs) == 6
         seen: list[Command] = []
-        run_inference(asked, store, concurrency=4, terms=Terms(on_record=seen.append))
+        run_inference(asked, store, concurrency=4, terms=InferenceOptions(on_record=seen.append))
         assert len(seen) == 6
     assert len(lines(store)) == 6
     (failed,) = [line for line in lines(store) if line["generated_command"] is None]
@@ -393,7 +398,9 @@ def test_an_extractor_of_the_users_own(store: CommandStore) -> None:
         return Extraction(text.upper(), "mine")
 
     model = Scripted("bad", "ls")
-    run_inference(plan(store, tasks(2), model), store, concurrency=1, terms=Terms(extract=extract))
+    run_inference(
+        plan(store, tasks(2), model), store, concurrency=1, terms=InferenceOptions(extract=extract)
+    )
     first, second = lines(store)
     assert "extraction failed: KeyError" in first["error"]
     assert first["raw_response"] == "bad"
@@ -497,7 +504,10 @@ def test_an_exception_of_the_caller_keeps_what_came(
     model = Scripted("ls")
     with pytest.raises(kind):
         run_inference(
-            plan(store, tasks(9), model), store, concurrency=1, terms=Terms(on_record=on_record)
+            plan(store, tasks(9), model),
+            store,
+            concurrency=1,
+            terms=InferenceOptions(on_record=on_record),
         )
     assert len(lines(store)) == 3
     assert model.closed == 1
@@ -521,7 +531,7 @@ def test_cancelling_keeps_what_came_and_closes_the_models(
                 plan(store, tasks(4), model),
                 store,
                 concurrency=4,
-                terms=Terms(on_record=lambda _: arrived.set()),
+                terms=InferenceOptions(on_record=lambda _: arrived.set()),
             )
         )
         while not arrived.is_set():
@@ -547,7 +557,7 @@ def test_ctrl_c_ends_it_at_once_and_keeps_what_came(server: ChatServer, tmp_path
         from pathlib import Path
         from pytest_shelleval.core.commands import CommandStore
         from pytest_shelleval.core.tasks import Task
-        from pytest_shelleval.models.inference import Terms, run_inference
+        from pytest_shelleval.models.inference import InferenceOptions, run_inference
         from pytest_shelleval.models.plan import plan_inference
         from pytest_shelleval.models.prompt import PromptTemplate
         from pytest_shelleval.models.registry import build_model
@@ -560,7 +570,7 @@ def test_ctrl_c_ends_it_at_once_and_keeps_what_came(server: ChatServer, tmp_path
             prompts=PromptTemplate().render, params={}, store=store,
         )
         try:
-            terms = Terms(on_record=lambda c: print("got", flush=True))
+            terms = InferenceOptions(on_record=lambda c: print("got", flush=True))
             run_inference(plan, store, concurrency=4, terms=terms)
         except KeyboardInterrupt:
             print("interrupted", len(store))

@@ -13,7 +13,12 @@ import pytest
 from pytest_shelleval.core.commands import CommandStore
 from pytest_shelleval.core.errors import InferenceAborted, InferencePaused, UserError
 from pytest_shelleval.models.base import Reply, Request
-from pytest_shelleval.models.inference import InferenceSummary, Terms, infer, run_inference
+from pytest_shelleval.models.inference import (
+    InferenceOptions,
+    InferenceSummary,
+    infer,
+    run_inference,
+)
 from pytest_shelleval.models.mock import MockModel
 from pytest_shelleval.models.money import (
     Prices,
@@ -42,7 +47,7 @@ def test_tokens_of_every_kind_and_the_cost_are_summed(
             "completion_tokens_details": {"reasoning_tokens": 2},
         }
     )
-    terms = Terms(prices=PRICES)
+    terms = InferenceOptions(prices=PRICES)
     done = run_inference(plan(store, tasks(3), chat(server)), store, concurrency=2, terms=terms)
     assert done.usage == {
         "input_tokens": 21,
@@ -65,7 +70,7 @@ def test_the_budget_is_never_overrun_and_what_was_bought_stays(
             plan(store, tasks(100), chat(server), params=params),
             store,
             concurrency=concurrency,
-            terms=Terms(prices=PRICES, max_cost=limit),
+            terms=InferenceOptions(prices=PRICES, max_cost=limit),
             summary=summary,
         )
     assert summary.cost is not None
@@ -82,7 +87,7 @@ def test_failures_cost_nothing_and_replies_without_usage_their_estimate(
         plan(store, tasks(2), chat(server), params={"max_tokens": 10}),
         store,
         concurrency=1,
-        terms=Terms(prices=PRICES, max_cost=1),
+        terms=InferenceOptions(prices=PRICES, max_cost=1),
     )
     assert done.cost is not None
     assert 100 / 1e6 <= done.cost <= 250 / 1e6
@@ -162,7 +167,9 @@ def test_what_is_billed_keeps_to_the_limit_over_all_calls(
             refresh=True,
         )
         with pytest.raises(InferenceAborted):
-            run_inference(asked, known, concurrency=64, terms=Terms(prices=PRICES, max_cost=limit))
+            run_inference(
+                asked, known, concurrency=64, terms=InferenceOptions(prices=PRICES, max_cost=limit)
+            )
         known.close()
         assert 0 < seller.billed <= 1.1 * limit
 
@@ -176,7 +183,7 @@ def test_what_a_server_reads_beside_the_prompt_is_reserved_after_the_first_reply
             plan(store, tasks(30), chat(server), params={"max_tokens": 1}),
             store,
             concurrency=1,
-            terms=Terms(prices=PRICES, max_cost=0.0525),
+            terms=InferenceOptions(prices=PRICES, max_cost=0.0525),
         )
     assert len(server.requests) == 10
 
@@ -189,7 +196,7 @@ def test_earlier_calls_count(server: ChatServer, store: CommandStore) -> None:
         # the rows differ, so that the lines are written anew; they were paid for once
         rows = [replace(task, difficulty_level=count) for task in tasks(count)]
         wanted = plan(known, rows, chat(server), MockModel(), params={"max_tokens": 10})
-        terms = Terms(prices=PRICES, max_cost=max_cost)
+        terms = InferenceOptions(prices=PRICES, max_cost=max_cost)
         paused = pytest.raises(InferencePaused, match=rf"\({5 * ONE:.4f} by earlier calls\)")
         with contextlib.nullcontext() if max_cost is None else paused:
             run_inference(wanted, known, concurrency=1, terms=terms, summary=summary)
@@ -210,7 +217,7 @@ def test_what_the_end_of_a_phase_cuts_off_counts_in_the_next_call(
 ) -> None:
     server.gate = threading.Event()
     params = {"max_tokens": 100}
-    terms = Terms(prices=PRICES, max_cost=0.1)
+    terms = InferenceOptions(prices=PRICES, max_cost=0.1)
 
     async def cut_off() -> None:
         running = asyncio.ensure_future(
@@ -233,7 +240,7 @@ def test_what_the_end_of_a_phase_cuts_off_counts_in_the_next_call(
             plan(store, tasks(8), chat(server), params=params),
             store,
             concurrency=8,
-            terms=Terms(prices=PRICES, max_cost=8 * 1100 / 1e6),
+            terms=InferenceOptions(prices=PRICES, max_cost=8 * 1100 / 1e6),
         )
     assert len(server.requests) == 8
 
@@ -251,7 +258,7 @@ def test_a_line_of_an_earlier_version_without_usage_counts_at_the_most(
             plan(store, tasks(9), chat(server), params=params),
             store,
             concurrency=1,
-            terms=Terms(prices=PRICES, max_cost=5 * (ONE + 1000 / 1e6) + 1000 / 1e6),
+            terms=InferenceOptions(prices=PRICES, max_cost=5 * (ONE + 1000 / 1e6) + 1000 / 1e6),
         )
     assert len(server.requests) == 5
 
@@ -264,7 +271,7 @@ def test_refusals_cost_nothing_however_often(server: ChatServer, store: CommandS
             plan(store, tasks(1), chat(server), params={"max_tokens": 10}),
             store,
             concurrency=1,
-            terms=Terms(prices=PRICES, max_cost=0.0003),
+            terms=InferenceOptions(prices=PRICES, max_cost=0.0003),
             summary=summary,
         )
     assert (len(server.requests), summary.cost) == (3, 0)
@@ -287,7 +294,7 @@ def test_a_model_of_ones_own_pays_for_each_attempt_that_it_tells(store: CommandS
 
     wanted = plan(store, tasks(1), Stubborn(), params={"max_tokens": 10})
     most = PRICES.cost(most_tokens(wanted.jobs[0].messages, {"max_tokens": 10}))
-    terms = Terms(prices=PRICES, max_cost=1)
+    terms = InferenceOptions(prices=PRICES, max_cost=1)
     done = run_inference(wanted, store, concurrency=1, terms=terms)
     assert done.cost == pytest.approx(2 * most + ONE)
 
@@ -295,7 +302,7 @@ def test_a_model_of_ones_own_pays_for_each_attempt_that_it_tells(store: CommandS
 def test_without_a_limit_on_replies_there_is_none_on_the_cost(
     server: ChatServer, store: CommandStore
 ) -> None:
-    terms = Terms(prices=PRICES, max_cost=1)
+    terms = InferenceOptions(prices=PRICES, max_cost=1)
     wanted = plan(store, tasks(3), chat(server), params={"max_tokens": None})
     with pytest.raises(UserError, match="set --shelleval-max-tokens to a number"):
         run_inference(wanted, store, concurrency=2, terms=terms)
@@ -315,7 +322,7 @@ def test_without_a_limit_on_replies_there_is_none_on_the_cost(
 
 
 def test_models_that_cost_nothing_need_no_budget(store: CommandStore) -> None:
-    terms = Terms(prices=PRICES, max_cost=1e-9)
+    terms = InferenceOptions(prices=PRICES, max_cost=1e-9)
     done = run_inference(plan(store, tasks(9), MockModel()), store, concurrency=2, terms=terms)
     assert done.asked == 9
 

@@ -151,7 +151,7 @@ RUN = textwrap.dedent(
     from pathlib import Path
     from pytest_shelleval.core.commands import CommandStore
     from pytest_shelleval.core.tasks import Task
-    from pytest_shelleval.models.inference import Terms, run_inference
+    from pytest_shelleval.models.inference import InferenceOptions, run_inference
     from pytest_shelleval.models.plan import plan_inference
     from pytest_shelleval.models.prompt import PromptTemplate
     from pytest_shelleval.models.registry import build_model
@@ -164,7 +164,7 @@ RUN = textwrap.dedent(
         [(task, model, 0) for task in tasks],
         prompts=PromptTemplate().render, params={}, store=store,
     )
-    terms = Terms(on_record=lambda c: print("got", flush=True))
+    terms = InferenceOptions(on_record=lambda c: print("got", flush=True))
     run_inference(plan, store, concurrency=8, terms=terms)
     """
 )

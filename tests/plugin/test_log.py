@@ -89,7 +89,7 @@ def test_each_request_and_each_step(evaluation: Evaluation, mode: tuple[str, ...
         steps = ["setup"] * bool(row.get("setup_commands")) + ["command", "condition"]
         worker = r"gw\d" if mode == MODES["n2"] else "main"
         for step in steps:
-            wanted = rf" INFO {worker} core.trial: {name} oracle sample 0: {step} in (local-\w+): exit code 0, \d+\.\d{{3}} s$"
+            wanted = rf" INFO {worker} core.attempt: {name} oracle sample 0: {step} in (local-\w+): exit code 0, \d+\.\d{{3}} s$"
             assert re.search(wanted, found, re.MULTILINE), found
     assert found.endswith("the run ends: 3 passed; 0 failed; 0 error")
     assert "echo 'Hello World'" not in found
@@ -105,11 +105,11 @@ def test_levels_and_the_log_of_the_run_before(evaluation: Evaluation) -> None:
     assert log(evaluation) == ""
     assert log(evaluation, "debug.earlier.log") == detailed
     evaluation.run("--shelleval-phase=execution", "--shelleval-resume", "--log-cli-level=INFO")
-    assert "core.trial" not in log(evaluation)  # a verdict is replayed
+    assert "core.attempt" not in log(evaluation)  # a verdict is replayed
     done = evaluation.run("--shelleval-log-level=loud", "-n", "0")
     done.stderr.fnmatch_lines(["*--shelleval-log-level*debug, info, warning*error*loud*"])
     done = evaluation.run("--shelleval-phase=execution", "--log-cli-level=INFO", "-p", "no:xdist")
-    done.stdout.fnmatch_lines(["*core.trial*condition in local-*"])  # who asks for logs gets them
+    done.stdout.fnmatch_lines(["*core.attempt*condition in local-*"])  # who asks for logs gets them
 
 
 def test_a_key_is_nowhere(
@@ -225,4 +225,4 @@ def test_lines_of_workers_elsewhere_come_home(evaluation: Evaluation) -> None:
     lines = log(evaluation).splitlines()
     assert all(LINE.fullmatch(line) for line in lines)
     found = "\n".join(lines)
-    assert len(re.findall(r" gw\d core.trial: .*: condition in local-", found)) == 3
+    assert len(re.findall(r" gw\d core.attempt: .*: condition in local-", found)) == 3

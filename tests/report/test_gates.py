@@ -6,26 +6,26 @@ from pathlib import Path
 
 import pytest
 
-from pytest_shelleval.core.summary import Tally
+from pytest_shelleval.core.summary import ResultCounts
 from pytest_shelleval.report import gates
 from pytest_shelleval.report.compare import Comparison, compare
 from tests.report.records import record, write_run
 
 
-def tally_of(passed: int, failed: int = 0, errors: int = 0, model: str = "small") -> Tally:
-    tally = Tally()
+def tally_of(passed: int, failed: int = 0, errors: int = 0, model: str = "small") -> ResultCounts:
+    counts = ResultCounts()
     outcomes = ["passed"] * passed + ["failed"] * failed + ["error"] * errors
     for number, outcome in enumerate(outcomes):
-        tally.add(record(f"t{number}", outcome, model=model))
-    return tally
+        counts.add(record(f"t{number}", outcome, model=model))
+    return counts
 
 
-def against(tmp_path: Path, before: str, now: str) -> tuple[Comparison, Tally, int]:
+def against(tmp_path: Path, before: str, now: str) -> tuple[Comparison, ResultCounts, int]:
     """Runs written as a letter per task: passed, failed, error."""
     words = {"p": "passed", "f": "failed", "e": "error"}
     a, b = ([record(f"t{n}", words[x]) for n, x in enumerate(run)] for run in (before, now))
     comparison = compare(write_run(tmp_path / "a", a), write_run(tmp_path / "b", b))
-    return comparison, comparison.b.tally, len(now)
+    return comparison, comparison.b.counts, len(now)
 
 
 def test_the_rate_decides() -> None:
@@ -43,10 +43,10 @@ def test_the_lower_end_decides() -> None:
 
 
 def test_every_model_has_to_reach_it() -> None:
-    tally = tally_of(9, 1)
+    counts = tally_of(9, 1)
     for key, outcome in tally_of(1, 9, model="other").outcomes.items():
-        tally.outcomes[key] = outcome
-    gate = gates.fail_under(tally, 20, gates.parse_limit("0.5"))
+        counts.outcomes[key] = outcome
+    gate = gates.fail_under(counts, 20, gates.parse_limit("0.5"))
     assert not gate.met
     assert "small: pass rate 90.0 %" in gate.line
     assert "other: pass rate 10.0 %" in gate.line
@@ -66,13 +66,13 @@ def test_errors_are_counted() -> None:
 
 
 def test_partial_runs_never_pass(tmp_path: Path) -> None:
-    comparison, tally, total = against(tmp_path, "ppp", "ppp")
+    comparison, counts, total = against(tmp_path, "ppp", "ppp")
     for gate in (
-        gates.fail_under(tally, total + 1, gates.parse_limit("0")),
-        gates.max_errors(tally, total + 1, 99),
-        gates.fail_on(comparison, tally, total + 1, "regression"),
-        gates.fail_on(comparison, tally, total + 1, "significant-regression"),
-        gates.fail_under(Tally(), 0, gates.parse_limit("0")),
+        gates.fail_under(counts, total + 1, gates.parse_limit("0")),
+        gates.max_errors(counts, total + 1, 99),
+        gates.fail_on(comparison, counts, total + 1, "regression"),
+        gates.fail_on(comparison, counts, total + 1, "significant-regression"),
+        gates.fail_under(ResultCounts(), 0, gates.parse_limit("0")),
     ):
         assert not gate.met
         assert "partial" in gate.line or "nothing was run" in gate.line
@@ -108,7 +108,7 @@ def test_errors_prove_nothing(tmp_path: Path) -> None:
 def test_what_is_not_like_for_like_is_said(tmp_path: Path) -> None:
     a = write_run(tmp_path / "a", [record("t", steps="shared")])
     comparison = compare(a, write_run(tmp_path / "b", [record("t")]))
-    gate = gates.fail_on(comparison, comparison.b.tally, 1, "regression")
+    gate = gates.fail_on(comparison, comparison.b.counts, 1, "regression")
     assert gate.met
     assert "not like for like (other steps)" in gate.line
 
@@ -118,6 +118,6 @@ def test_a_partial_baseline_is_said(tmp_path: Path) -> None:
     a = write_run(tmp_path / "a", [record("t")], partial)
     comparison = compare(a, write_run(tmp_path / "b", [record("t")]))
     assert comparison.differences == ["the earlier run is partial: 3 of its commands were not run"]
-    gate = gates.fail_on(comparison, comparison.b.tally, 1, "regression")
+    gate = gates.fail_on(comparison, comparison.b.counts, 1, "regression")
     assert gate.met
     assert "not like for like (the earlier run is partial)" in gate.line

@@ -65,7 +65,7 @@ def test_gates_that_are_not_met() -> None:
 def test_the_job_summary(tmp_path: Path) -> None:
     comparison = broken(tmp_path, 60, model="a|b<i>")
     text = job_summary(
-        comparison.b.tally,
+        comparison.b.counts,
         {"complete": False, "unrun_samples": 2, "total_samples": 62},
         gates=[Gate(False, "gate FAILED: no")],
         comparison=comparison,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pytest_shelleval.core.summary import Tally, summarize
+from pytest_shelleval.core.summary import ResultCounts, summarize
 from pytest_shelleval.report.compare import compare
 from pytest_shelleval.report.gates import Gate
 from pytest_shelleval.report.reasons import reason_of
@@ -14,12 +14,12 @@ from pytest_shelleval.report.words import percent, seconds, visible
 from tests.report.records import Record, failed, record, write_run
 
 
-def tally_of(records: list[Record]) -> Tally:
-    tally = Tally()
+def tally_of(records: list[Record]) -> ResultCounts:
+    counts = ResultCounts()
     for each in records:
         reason = reason_of(each)
-        tally.add(each, reason.text if reason else "")
-    return tally
+        counts.add(each, reason.text if reason else "")
+    return counts
 
 
 RECORDS = [
@@ -32,9 +32,9 @@ RECORDS = [
 
 
 def test_the_section_says_it_all() -> None:
-    tally = tally_of(RECORDS)
+    counts = tally_of(RECORDS)
     gate = Gate(True, "gate passed: for a test")
-    text = "\n".join(section(tally, summarize(tally, total=7), gates=[gate]))
+    text = "\n".join(section(counts, summarize(counts, total=7), gates=[gate]))
     for part in (
         "PARTIAL RUN: 2 of 7 selected commands have no result",
         "selected 7, run 5, errors 1, scored 4",
@@ -51,8 +51,8 @@ def test_the_section_says_it_all() -> None:
 
 
 def test_pass_at_k_with_clustered_intervals() -> None:
-    tally = tally_of([record(f"t{n}", sample=s) for n in range(4) for s in range(2)])
-    text = "\n".join(section(tally, summarize(tally)))
+    counts = tally_of([record(f"t{n}", sample=s) for n in range(4) for s in range(2)])
+    text = "\n".join(section(counts, summarize(counts)))
     assert "pass@1   100.0 % (95 % interval 51.0 to 100.0 %)" in text
     assert "pass@2   100.0 %" in text
 
@@ -64,9 +64,9 @@ def test_80_columns_and_nothing_that_acts(tmp_path: Path) -> None:
         for n in range(30)
         for m in ("one-model-with-a-long-name-indeed" * 2, hostile)
     ]
-    tally = tally_of(records)
+    counts = tally_of(records)
     folder = write_run(tmp_path / "run", records)
-    lines = [*section(tally, summarize(tally), comparison=compare(folder, folder))]
+    lines = [*section(counts, summarize(counts), comparison=compare(folder, folder))]
     lines += header(
         rows=9,
         names=hostile,

@@ -110,9 +110,9 @@ def test_what_one_id_can_not_do_is_told_from_what_fails(sandbox: Any, many_ids: 
             sandbox.exec_session(f"({text})", timeout=20),
         ):
             assert (made.exit_code == 0) == many_ids, text
-            assert made.lacks == (None if many_ids else "ids"), text
+            assert made.missing_capability == (None if many_ids else "ids"), text
     for text in ("false", "chown root: f", "su -c true", "chmod 1777 f", "python3 -c 1 >g"):
-        assert sandbox.exec(text, timeout=20).lacks is None
+        assert sandbox.exec(text, timeout=20).missing_capability is None
 
 
 def test_a_failure_for_want_of_ids_is_an_error(provider: Any, many_ids: bool) -> None:
@@ -141,7 +141,7 @@ def test_subordinate_ids(tmp_path: Path) -> None:
         "stat -c %U:%G /srv && chmod 700 /usr/bin/env && mv /usr/bin/cut /usr/bin/cutter && echo well"
     )
     assert run(sandbox, text) == (0, "bob\nbob:daemon\nwell\n")
-    assert sandbox.exec("chown bob /srv", timeout=20).lacks is None
+    assert sandbox.exec("chown bob /srv", timeout=20).missing_capability is None
     made.close()
 
 

@@ -211,7 +211,11 @@ def test_a_sandbox_that_fails_is_no_fault_of_the_row(tmp_path: Path) -> None:
 
 def test_a_want_of_ids_is_no_fault_of_the_row(tmp_path: Path) -> None:
     def has_one_id(text: str) -> ExecResult:
-        return done(1, "chown: invalid user", lacks="ids") if text in ("GOLD", "CHECK") else done()
+        return (
+            done(1, "chown: invalid user", missing_capability="ids")
+            if text in ("GOLD", "CHECK")
+            else done()
+        )
 
     found = scripted(tmp_path, has_one_id)
     assert [(each.kind, each.severity) for each in found.findings] == [("ids", "remark")]

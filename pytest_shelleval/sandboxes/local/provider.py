@@ -129,7 +129,7 @@ class LocalSandbox:
             truncated=bool(answer.flags & protocol.TRUNCATED),
             limit=answer.limit,
             duration=answer.seconds,
-            lacks="ids" if answer.flags & protocol.LACKS_IDS else None,
+            missing_capability="ids" if answer.flags & protocol.LACKS_IDS else None,
             starved=answer.starved,
         )
 

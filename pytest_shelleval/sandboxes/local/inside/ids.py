@@ -72,7 +72,7 @@ _OF_THE_ENTRY = frozenset(("lchown", "rename", "renameat", "renameat2"))
 _FLAGS = {"fchownat": 4, "fchmodat2": 3, "utimensat": 3}
 
 
-class Mediator:
+class NotificationListener:
     """Answers for one sandbox, in a thread of its own."""
 
     def __init__(self, names: Mapping[int, str], ids: int, places: Sequence[Place]) -> None:

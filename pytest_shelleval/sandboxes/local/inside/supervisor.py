@@ -19,7 +19,7 @@ import time
 from pytest_shelleval.sandboxes.local import protocol
 from pytest_shelleval.sandboxes.local.inside import snapshot, watch
 from pytest_shelleval.sandboxes.local.inside.ahead import LONGEST_TEXT, ShellAhead
-from pytest_shelleval.sandboxes.local.inside.ids import Mediator
+from pytest_shelleval.sandboxes.local.inside.ids import NotificationListener
 from pytest_shelleval.sandboxes.local.inside.observer import Observer
 from pytest_shelleval.sandboxes.local.inside.output import Output
 from pytest_shelleval.sandboxes.local.inside.session import Session
@@ -93,12 +93,12 @@ def run(control: socket.socket, configuration: Configuration, ahead: bool) -> No
     supervisor.serve()
 
 
-def _mediate(configuration: Configuration, places: list[Place]) -> Mediator | None:
+def _mediate(configuration: Configuration, places: list[Place]) -> NotificationListener | None:
     """Where the sandbox lacks ids, have the calls told that may need them; None elsewhere."""
     if configuration.telling is None:
         return None
     program, names = configuration.telling
-    mediator = Mediator(names, configuration.ids, places)
+    mediator = NotificationListener(names, configuration.ids, places)
     told = mediator.start(lambda: namespaces.install_filter(program, tells=True))
     return mediator if told else None
 
@@ -149,7 +149,7 @@ class Supervisor:
         text: int,
         wake: int,
         observer: Observer,
-        mediator: Mediator | None,
+        mediator: NotificationListener | None,
         ahead: bool,
     ) -> None:
         self._control = control

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_shelleval.core.errors import UserError
-from pytest_shelleval.core.summary import Tally, write_summary
+from pytest_shelleval.core.summary import ResultCounts, write_summary
 
 if TYPE_CHECKING:
     from pytest_shelleval.report.compare import Comparison
     from pytest_shelleval.report.gates import Gate
 
 
-class Wanted(Protocol):
+class GateOptions(Protocol):
     """What the end of a run needs to know of the settings; fields as in the options."""
 
     @property
@@ -46,10 +46,10 @@ class Wanted(Protocol):
 
 
 @dataclass
-class Conclusion:
+class RunOutcome:
     """Everything that is said and decided at the end of a run."""
 
-    tally: Tally
+    counts: ResultCounts
     summary: Mapping[str, Any]
     gates: list[Gate] = field(default_factory=list)
     comparison: Comparison | None = None
@@ -75,7 +75,7 @@ class Conclusion:
     def facts(self) -> Iterator[str]:
         """What came of it, a phrase each, for the log."""
         for status in ("passed", "failed", "error"):
-            yield f"{self.tally.count(status)} {status}"
+            yield f"{self.counts.count(status)} {status}"
         yield from (gate.line for gate in self.gates)
         yield from self.trouble
 
@@ -83,23 +83,23 @@ class Conclusion:
         """The section for the terminal."""
         from pytest_shelleval.report.text import section
 
-        yield from section(self.tally, self.summary, gates=self.gates, comparison=self.comparison)
+        yield from section(self.counts, self.summary, gates=self.gates, comparison=self.comparison)
         yield from self.trouble
 
 
 def conclude(
-    tally: Tally,
+    counts: ResultCounts,
     summary: Mapping[str, Any],
-    settings: Wanted,
+    settings: GateOptions,
     sources: Mapping[str, str],
     lost: str = "",
-) -> Conclusion:
+) -> RunOutcome:
     """Write summary.json and report.html, compare with the baseline, and ask the gates.
 
     *sources* is the place of each task's row, for annotations; *lost* says why results could not be
     written, if they could not. Never raises UserError: what goes wrong here stands in ``trouble``.
     """
-    found = Conclusion(tally, summary)
+    found = RunOutcome(counts, summary)
     if lost:
         found.trouble.append(lost)
     for step in (_write_summary, _compare_and_report):
@@ -112,45 +112,45 @@ def conclude(
     return found
 
 
-def _write_summary(found: Conclusion, settings: Wanted) -> None:
+def _write_summary(found: RunOutcome, settings: GateOptions) -> None:
     write_summary(settings.output_dir / "summary.json", found.summary)
 
 
-def _compare_and_report(found: Conclusion, settings: Wanted) -> None:
+def _compare_and_report(found: RunOutcome, settings: GateOptions) -> None:
     from pytest_shelleval.report.compare import compare_runs
     from pytest_shelleval.report.html import write_loaded
     from pytest_shelleval.report.run import load_run
 
-    run = load_run(settings.output_dir, found.tally)
+    run = load_run(settings.output_dir, found.counts)
     if settings.baseline is not None:
         found.comparison = compare_runs(load_run(settings.baseline), run)
     found.report = write_loaded(run, found.comparison)
 
 
-def _gates(found: Conclusion, settings: Wanted) -> Iterator[Gate]:
+def _gates(found: RunOutcome, settings: GateOptions) -> Iterator[Gate]:
     from pytest_shelleval.report import gates
 
-    tally, total = found.tally, found.summary["total_samples"]
+    counts, total = found.counts, found.summary["total_samples"]
     if not total and found.summary.get("shard"):
         return  # more shards than tasks: this one has nothing to judge
     if settings.fail_under is not None:
-        yield gates.fail_under(tally, total, gates.parse_limit(settings.fail_under))
+        yield gates.fail_under(counts, total, gates.parse_limit(settings.fail_under))
     if settings.max_errors is not None:
-        yield gates.max_errors(tally, total, settings.max_errors)
+        yield gates.max_errors(counts, total, settings.max_errors)
     if settings.fail_on is not None and found.comparison is None:
         yield gates.Gate(False, f"nothing to compare with (--shelleval-fail-on={settings.fail_on})")
     elif settings.fail_on is not None and found.comparison is not None:
         significant = settings.fail_on == "significant-regression"
         yield gates.fail_on(
             found.comparison,
-            tally,
+            counts,
             total,
             "significant-regression" if significant else "regression",
             errors_allowed=settings.max_errors is not None,
         )
 
 
-def _tell_github(found: Conclusion, sources: Mapping[str, str]) -> None:
+def _tell_github(found: RunOutcome, sources: Mapping[str, str]) -> None:
     """Annotations and job summary, where this runs in GitHub Actions."""
     from pytest_shelleval.report import github
     from pytest_shelleval.report.words import in_github_actions
@@ -158,7 +158,7 @@ def _tell_github(found: Conclusion, sources: Mapping[str, str]) -> None:
     target = os.environ.get("GITHUB_STEP_SUMMARY")
     if target:
         text = github.job_summary(
-            found.tally, found.summary, gates=found.gates, comparison=found.comparison
+            found.counts, found.summary, gates=found.gates, comparison=found.comparison
         )
         try:
             with Path(target).open("a", encoding="utf-8") as file:

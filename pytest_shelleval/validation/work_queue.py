@@ -12,7 +12,7 @@ from pytest_shelleval.validation.rows import RowCheck
 _PAUSE_SECONDS = 0.05
 
 
-class Pieces:
+class WorkQueue:
     """The work that is left: which row is to go through which round."""
 
     def __init__(self, rows: Sequence[RowCheck], rounds: int, stop: threading.Event) -> None:

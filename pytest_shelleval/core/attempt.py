@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from pytest_shelleval.core.canary import Watch
+from pytest_shelleval.core.canary import SandboxHealth
 from pytest_shelleval.core.errors import SandboxError, ShellevalError
 from pytest_shelleval.core.observation import observe, tampered
 from pytest_shelleval.core.results import Result
@@ -42,7 +42,7 @@ class ExecutionPolicy:
     """How often each command is run; see :mod:`pytest_shelleval.core.repetition`."""
 
 
-LACKING = {
+MISSING_CAPABILITY = {
     "ids": "it needs users or groups beside root, and a sandbox of this user's has none: install "
     "uidmap and give the user a range in /etc/subuid and /etc/subgid, run as root, or take "
     "--shelleval-sandbox=docker (shelleval doctor says more)",
@@ -72,7 +72,7 @@ def setup_script(commands: Sequence[str], *, strict: bool) -> str:
     return "\n".join(lines) + "\n"
 
 
-class Trial:
+class Attempt:
     """One task in one sandbox; what its steps bring goes into *result*.
 
     Every step raises SandboxError when the sandbox itself fails.
@@ -83,9 +83,9 @@ class Trial:
     ) -> None:
         """*started* is when the sandbox was asked for, by ``time.monotonic``."""
         self.sandbox = sandbox
-        self.watch = Watch(result, sandbox)
-        self.lacks: str | None = None
-        """What a step asked for and did not get, a key of :data:`LACKING`."""
+        self.health = SandboxHealth(result, sandbox)
+        self.missing_capability: str | None = None
+        """What a step asked for and did not get, a key of :data:`MISSING_CAPABILITY`."""
         self.starved: dict[str, float] = {}
         """The steps that got no fair share of processor time, see :attr:`ExecResult.starved`."""
         self._task = task
@@ -129,7 +129,7 @@ class Trial:
         result.durations["command"] = round(done.duration, 6)
         result.effects = observe(self.sandbox)
         result.end_time = now()
-        self.lacks = self.lacks or done.lacks
+        self.missing_capability = self.missing_capability or done.missing_capability
         self._note_step("command", text, done)
         return done
 
@@ -151,7 +151,7 @@ class Trial:
             effects.append(observe(self.sandbox))
         result.tampered = tampered(self._task.success_condition, *effects)
         result.end_time = now()
-        self.lacks = self.lacks or test.lacks
+        self.missing_capability = self.missing_capability or test.missing_capability
         self._note_step("condition", self._task.success_condition, test)
         return test
 
@@ -212,11 +212,11 @@ class Trial:
             raise SetupFailed(f"{which} took longer than {self._policy.setup_timeout:g} s")
         if done.limit is not None:
             raise SetupFailed(f"{which} went over the sandbox's limit on {done.limit}")
-        if done.exit_code != 0 and done.lacks:
-            raise SetupFailed(f"{which} failed: {LACKING[done.lacks]}")
+        if done.exit_code != 0 and done.missing_capability:
+            raise SetupFailed(f"{which} failed: {MISSING_CAPABILITY[done.missing_capability]}")
         if done.exit_code != 0:
             raise SetupFailed(f"{which} failed with exit code {done.exit_code}")
-        self.lacks = self.lacks or done.lacks
+        self.missing_capability = self.missing_capability or done.missing_capability
 
     def _in_session(self, text: str, timeout: float) -> ExecResult:
         since = time.monotonic() - self._started
