@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pytest_shelleval.core.execution import ExecutionPolicy
     from pytest_shelleval.core.replay import ExecutionKeys, Replay
     from pytest_shelleval.core.tasks import Row, Task
-    from pytest_shelleval.sandboxes.registry import SandboxSpec
+    from pytest_shelleval.sandboxes.base import SandboxSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,10 +207,11 @@ class Run:
     ) -> str:
         """The ``execution_key`` of *command* for *task*; *policy* is that of the settings if None."""
         from pytest_shelleval.core.replay import ExecutionKeys
+        from pytest_shelleval.sandboxes.registry import identity
 
         policy = policy or self.settings.policy
         if policy not in self._keys:
-            self._keys[policy] = ExecutionKeys(policy, self.sandbox_spec.identity)
+            self._keys[policy] = ExecutionKeys(policy, identity(self.sandbox_spec))
         return self._keys[policy].of(task, command)
 
     @cached_property

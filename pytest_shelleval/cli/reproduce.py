@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from pytest_shelleval.core.attempt import Attempt
     from pytest_shelleval.core.sandbox import ExecResult
     from pytest_shelleval.core.tasks import Task
-    from pytest_shelleval.sandboxes.registry import SandboxSpec
-
-_KINDS = ("auto", "local", "docker", "sos")
+    from pytest_shelleval.sandboxes.base import SandboxSpec
 
 
 def add_parser(subparsers: Any) -> None:
@@ -38,7 +36,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--check", action="store_true", help="run the success condition too")
     parser.add_argument(
-        "--sandbox", choices=_KINDS, help="another kind of sandbox than that of the run"
+        "--sandbox", metavar="KIND", help="another kind of sandbox than that of the run"
     )
     parser.set_defaults(run=run)
 
@@ -48,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from pytest_shelleval.sandboxes.registry import provide
 
     found = find_recorded(args.results, args.task_id)
-    sandbox_spec = _wish(found, args.sandbox)
+    sandbox_spec = _sandbox_spec(found, args.sandbox)
     provider = provide(sandbox_spec)
     execution = _execution(found, provider)
     try:
@@ -148,12 +146,22 @@ def _execution(found: Recorded, provider: Any) -> Execution:
     return Execution(task, command, provider, policy)
 
 
-def _wish(found: Recorded, kind: str | None) -> SandboxSpec:
+def _known_kind(recorded: str) -> str:
+    """The kind that a result names; local if it is one that this machine does not know."""
+    from pytest_shelleval.sandboxes.registry import parse_kind
+
+    try:
+        return parse_kind(recorded)
+    except ValueError:
+        return "local"
+
+
+def _sandbox_spec(found: Recorded, kind: str | None) -> SandboxSpec:
     """The sandbox of the run, or of *kind*, tried out. Raises SandboxUnavailable."""
     from dataclasses import replace
 
-    from pytest_shelleval.sandboxes.base import Limits
-    from pytest_shelleval.sandboxes.registry import SandboxSpec, check
+    from pytest_shelleval.sandboxes.base import DEFAULT_IMAGE, Limits, SandboxSpec
+    from pytest_shelleval.sandboxes.registry import check
 
     settings, sandbox = found.settings, found.record.get("sandbox") or {}
     default = Limits()
@@ -167,9 +175,9 @@ def _wish(found: Recorded, kind: str | None) -> SandboxSpec:
     image = sandbox.get("image") or settings.get("sandbox_image")
     recorded = sandbox.get("kind") or settings.get("sandbox") or "local"
     sandbox_spec = SandboxSpec(
-        kind=kind or (recorded if recorded in _KINDS else "local"),
+        kind=kind or _known_kind(recorded),
         limits=limits,
-        image=image or "deathbyknowledge/shellm-sandbox:latest",
+        image=image or DEFAULT_IMAGE,
         pool_size=0,
         rootfs=None if rootfs == "host" else Path(rootfs),
         network=bool(settings.get("network")),

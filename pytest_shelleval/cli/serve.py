@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from pytest_shelleval.core.errors import UserError
-from pytest_shelleval.sandboxes.base import Limits
+from pytest_shelleval.sandboxes.base import DEFAULT_IMAGE, Limits
 from pytest_shelleval.sandboxes.server.hosts import is_loopback
 from pytest_shelleval.sandboxes.server.registry import ProviderFactory
 
 TOKEN_VARIABLE = "SHELLEVAL_SOS_TOKEN"
 """Environment variable that holds the bearer token, for servers and for clients."""
 _UNITS = {"K": 10, "M": 20, "G": 30}
-_IMAGE = "deathbyknowledge/shellm-sandbox:latest"
 _GRACEFUL_SECONDS = 3
 _log = logging.getLogger(__name__)
 
@@ -197,7 +196,7 @@ def _factory(arguments: argparse.Namespace, limits: Limits) -> ProviderFactory:
         ) from error
 
     def provider(image: str) -> DockerProvider:
-        image = image or _IMAGE
+        image = image or DEFAULT_IMAGE
         return DockerProvider(limits, image=image, pool_size=pool_size, network=arguments.network)
 
     if arguments.image:

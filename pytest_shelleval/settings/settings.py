@@ -12,8 +12,7 @@ from pytest_shelleval.settings.table import OPTIONS
 if TYPE_CHECKING:
     from pytest_shelleval.core.execution import ExecutionPolicy
     from pytest_shelleval.models.money import Prices
-    from pytest_shelleval.sandboxes.base import Limits
-    from pytest_shelleval.sandboxes.registry import SandboxSpec
+    from pytest_shelleval.sandboxes.base import Limits, SandboxSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +117,7 @@ class Settings:
     @property
     def sandbox_spec(self) -> SandboxSpec:
         """Which sandboxes to use."""
-        from pytest_shelleval.sandboxes.registry import SandboxSpec
+        from pytest_shelleval.sandboxes.base import SandboxSpec
 
         return SandboxSpec(
             kind=self.sandbox,

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from pytest_shelleval.sandboxes.base import DEFAULT_IMAGE
+from pytest_shelleval.sandboxes.registry import parse_kind
 from pytest_shelleval.settings.values import (
     json_object,
     limit,
@@ -131,7 +133,7 @@ OPTIONS: tuple[Option, ...] = (
         "sandbox",
         "auto",
         "sandboxes: local, docker, sos, or auto",
-        one_of("auto", "local", "docker", "sos"),
+        parse_kind,
         more=", which takes what works here",
     ),
     Option("sos-port", "3000", "port of a SoS server on this machine", whole(1)),
@@ -155,7 +157,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "sandbox-image",
-        "deathbyknowledge/shellm-sandbox:latest",
+        DEFAULT_IMAGE,
         "image",
         text,
         more=" of docker and sos sandboxes",

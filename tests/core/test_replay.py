@@ -14,21 +14,21 @@ from pytest_shelleval.core.execution import ExecutionPolicy
 from pytest_shelleval.core.replay import ExecutionKeys, Replay
 from pytest_shelleval.core.results import Result, empty_command
 from pytest_shelleval.core.tasks import Task
-from pytest_shelleval.sandboxes.base import Limits
-from pytest_shelleval.sandboxes.registry import SandboxSpec
+from pytest_shelleval.sandboxes.base import Limits, SandboxSpec
+from pytest_shelleval.sandboxes.registry import identity
 
 TASK = Task("t", "Do it", ("seq 3 > a",), "test -e b", timeout=5)
 COMMAND = replace(empty_command(TASK, "m", 0), generated_command="cp a b")
-WISH = SandboxSpec("local", Limits(), "image")
+SPEC = SandboxSpec("local", Limits(), "image")
 
 
 def key(
     policy: ExecutionPolicy | None = None,
-    sandbox_spec: SandboxSpec = WISH,
+    sandbox_spec: SandboxSpec = SPEC,
     task: Task = TASK,
     **command: Any,
 ) -> str:
-    keys = ExecutionKeys(policy or ExecutionPolicy(), sandbox_spec.identity)
+    keys = ExecutionKeys(policy or ExecutionPolicy(), identity(sandbox_spec))
     return keys.of(task, replace(COMMAND, **command))
 
 
@@ -43,12 +43,12 @@ def test_what_decides_the_verdict_makes_another_key() -> None:
         key(ExecutionPolicy(command_timeout=7)),  # the condition's
         key(ExecutionPolicy(setup_timeout=7)),
         key(ExecutionPolicy(strict_setup=True)),
-        key(sandbox_spec=replace(WISH, rootfs=Path("/image.tar"))),
-        key(sandbox_spec=replace(WISH, limits=Limits(memory=1 << 20))),
-        key(sandbox_spec=replace(WISH, kind="docker")),
-        key(sandbox_spec=replace(WISH, kind="docker", image="other")),
-        key(sandbox_spec=replace(WISH, kind="docker", network=True)),
-        key(sandbox_spec=replace(WISH, kind="sos")),
+        key(sandbox_spec=replace(SPEC, rootfs=Path("/image.tar"))),
+        key(sandbox_spec=replace(SPEC, limits=Limits(memory=1 << 20))),
+        key(sandbox_spec=replace(SPEC, kind="docker")),
+        key(sandbox_spec=replace(SPEC, kind="docker", image="other")),
+        key(sandbox_spec=replace(SPEC, kind="docker", network=True)),
+        key(sandbox_spec=replace(SPEC, kind="sos")),
         key(generated_command=None),
         key(generated_command=None, raw_response="I can't"),
     ]
@@ -59,8 +59,8 @@ def test_what_does_not_decide_the_verdict_makes_the_same_key() -> None:
     same = [
         key(ExecutionPolicy(attempts=9)),
         key(ExecutionPolicy(steps="shared"), task=replace(TASK, steps="separate")),
-        key(sandbox_spec=replace(WISH, pool_size=7, workers=8, state_directory=Path("/tmp/x"))),
-        key(sandbox_spec=replace(WISH, image="of docker only")),
+        key(sandbox_spec=replace(SPEC, pool_size=7, workers=8, state_directory=Path("/tmp/x"))),
+        key(sandbox_spec=replace(SPEC, image="of docker only")),
         key(task=replace(TASK, task_id="u", task="Do it, please", tags=("a",))),
         key(model="n", sample=3, timestamp="now", raw_response="cp a b"),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -71,3 +72,47 @@ def test_no_docker_engine(
     assert done.ret == 4
     assert "No Docker engine answers" in done.stderr.str()
     assert not evaluation.lines("commands.jsonl")
+
+
+KIND = """
+from pytest_shelleval.sandboxes.base import SandboxKind
+from pytest_shelleval.sandboxes.local.kind import LocalKind
+
+
+class Renamed(LocalKind):
+    def provide(self, spec):
+        provider = super().provide(spec)
+        make = provider.acquire
+
+        def acquire():
+            sandbox = make()
+            info = {**sandbox.info, "kind": spec.kind}
+            type(sandbox).info = property(lambda self: info)
+            return sandbox
+
+        provider.acquire = acquire
+        return provider
+
+
+KIND = Renamed()
+"""
+
+
+def test_another_packages_kind(
+    evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch, mode: tuple[str, ...]
+) -> None:
+    (evaluation.folder / "more_sandboxes.py").write_text(KIND)
+    about = evaluation.folder / "more_sandboxes-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: more-sandboxes\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(
+        "[pytest_shelleval.sandboxes]\nrenamed = more_sandboxes:KIND\n"
+    )
+    paths = [str(evaluation.folder), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+    done = evaluation.run("--shelleval-model=oracle", "--shelleval-sandbox=renamed", *mode)
+    done.assert_outcomes(passed=3)
+    assert {line["sandbox"]["kind"] for line in evaluation.lines("results.jsonl")} == {"renamed"}
+    done = evaluation.run("--shelleval-model=oracle", "--shelleval-sandbox=renmaed", *mode)
+    assert done.ret == 4
+    assert "auto, local, docker, sos or renamed is expected, not 'renmaed'" in done.stderr.str()
