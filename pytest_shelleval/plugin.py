@@ -20,10 +20,11 @@ from pytest_shelleval.adapter.fixtures import (
     shelleval_settings,
     shelleval_task,
 )
+from pytest_shelleval.adapter.options import add_options
 from pytest_shelleval.adapter.run import RUN, Run, run_of
 from pytest_shelleval.core import redaction
 from pytest_shelleval.core.errors import UserError
-from pytest_shelleval.settings import resolve as options
+from pytest_shelleval.settings.resolve import is_active, resolve
 
 if TYPE_CHECKING:
     from typing import Any
@@ -40,14 +41,14 @@ __all__ = [
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the options."""
-    options.add_options(parser)
+    add_options(parser)
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     """Declare the hooks of this plugin."""
-    from pytest_shelleval.adapter import hookspecs as hooks
+    from pytest_shelleval.adapter import hookspecs
 
-    pluginmanager.add_hookspecs(hooks)
+    pluginmanager.add_hookspecs(hookspecs)
 
 
 def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
@@ -71,8 +72,8 @@ def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) 
 def _run_for(config: pytest.Config, flags: Mapping[str, Any]) -> Run | None:
     """The run that the command line asks for. Raises UserError."""
     directory = config.invocation_params.dir
-    settings = options.resolve(flags, os.environ, config.getini, directory)
-    if not options.is_active(settings, flags):
+    settings = resolve(flags, os.environ, config.getini, directory)
+    if not is_active(settings, flags):
         return None
     return Run(settings, config.rootpath, directory, _cache_directory(config))
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def shelleval_settings(pytestconfig: pytest.Config) -> Settings:
     """The settings of this run: every --shelleval option, resolved."""
-    from pytest_shelleval.settings.resolve import from_config
+    from pytest_shelleval.adapter.options import from_config
 
     run = run_of(pytestconfig)
     return from_config(pytestconfig) if run is None else run.settings

@@ -8,8 +8,8 @@ import platform
 import textwrap
 from collections.abc import Iterator
 
-from pytest_shelleval import __version__
 from pytest_shelleval.core.errors import SandboxUnavailable
+from pytest_shelleval.version import __version__
 
 _IDS = {
     "root": "a range of ids that the host does not use: useradd, chown and su work inside",

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pytest_shelleval import __version__
 from pytest_shelleval.cli import extract as cli_extract
 from pytest_shelleval.cli import merge as cli_merge
 from pytest_shelleval.cli import validate as cli_validate
 from pytest_shelleval.core.errors import SandboxUnavailable, UserError
 from pytest_shelleval.report.words import inert
+from pytest_shelleval.version import __version__
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -160,7 +160,8 @@ def _sandbox_spec(found: Recorded, kind: str | None) -> SandboxSpec:
     """The sandbox of the run, or of *kind*, tried out. Raises SandboxUnavailable."""
     from dataclasses import replace
 
-    from pytest_shelleval.sandboxes.base import DEFAULT_IMAGE, Limits, SandboxSpec
+    from pytest_shelleval.sandboxes.base import Limits, SandboxSpec
+    from pytest_shelleval.sandboxes.defaults import DEFAULT_IMAGE
     from pytest_shelleval.sandboxes.registry import check
 
     settings, sandbox = found.settings, found.record.get("sandbox") or {}

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from pytest_shelleval.core.errors import UserError
-from pytest_shelleval.sandboxes.base import DEFAULT_IMAGE, Limits
+from pytest_shelleval.sandboxes.base import Limits
+from pytest_shelleval.sandboxes.defaults import DEFAULT_IMAGE
 from pytest_shelleval.sandboxes.server.hosts import is_loopback
 from pytest_shelleval.sandboxes.server.registry import ProviderFactory
 

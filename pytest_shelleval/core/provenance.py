@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from pytest_shelleval import __version__
+from pytest_shelleval.version import __version__
 
 
 def versions() -> dict[str, str]:

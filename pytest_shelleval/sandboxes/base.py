@@ -1,4 +1,4 @@
-"""What all kinds of sandbox share: what a run asks for, limits, where shells start.
+"""What all kinds of sandbox share: what a run asks for, limits, what the registry knows of a kind.
 
 The contract itself, :class:`Sandbox` and :class:`SandboxProvider`, is in
 :mod:`pytest_shelleval.core.sandbox`.
@@ -14,11 +14,7 @@ from typing import Any
 
 from pytest_shelleval.core.errors import SandboxError, SandboxUnavailable
 from pytest_shelleval.core.sandbox import SandboxProvider
-
-START_DIRECTORY = "/home/shellm"
-"""HOME of the sandbox's root and the directory in which every shell starts."""
-DEFAULT_IMAGE = "deathbyknowledge/shellm-sandbox:latest"
-"""The public image, for kinds that need one."""
+from pytest_shelleval.sandboxes.defaults import DEFAULT_IMAGE
 
 
 @dataclass(frozen=True, slots=True)

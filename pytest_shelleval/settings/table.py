@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_shelleval.sandboxes.base import DEFAULT_IMAGE
-from pytest_shelleval.sandboxes.registry import parse_kind
+from pytest_shelleval.sandboxes.defaults import DEFAULT_IMAGE
 from pytest_shelleval.settings.values import (
     json_object,
     limit,
@@ -16,6 +15,7 @@ from pytest_shelleval.settings.values import (
     optional,
     positive,
     price,
+    sandbox_kind,
     seconds,
     shard,
     size,
@@ -133,7 +133,7 @@ OPTIONS: tuple[Option, ...] = (
         "sandbox",
         "auto",
         "sandboxes: local, docker, sos, or auto",
-        parse_kind,
+        sandbox_kind,
         more=", which takes what works here",
     ),
     Option("sos-port", "3000", "port of a SoS server on this machine", whole(1)),

@@ -53,6 +53,13 @@ def seconds(text: str) -> float:
     return found
 
 
+def sandbox_kind(text: str) -> str:
+    """Kinds of sandbox, and ``auto``."""
+    from pytest_shelleval.sandboxes.registry import parse_kind
+
+    return parse_kind(text)
+
+
 def size(text: str) -> int:
     """Bytes, also as ``256M``, ``1G``."""
     match = re.fullmatch(r"(\d+(?:\.\d*)?)\s*([kmgt]?)(?:i?b)?", text.strip().lower())

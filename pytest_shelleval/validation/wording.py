@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytest_shelleval.report.reasons import Reason, reason_of
+from pytest_shelleval.sandboxes.defaults import START_DIRECTORY
 
-_HOME = "/home/shellm/"
+_HOME = f"{START_DIRECTORY}/"
 NAMED = 3
 """How many of a list are named."""
 

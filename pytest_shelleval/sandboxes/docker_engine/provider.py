@@ -19,7 +19,8 @@ import requests.exceptions
 from pytest_shelleval.core.errors import SandboxError, SandboxUnavailable
 from pytest_shelleval.core.sandbox import ExecResult
 from pytest_shelleval.sandboxes import container_supervisor as inside
-from pytest_shelleval.sandboxes.base import START_DIRECTORY, Limits
+from pytest_shelleval.sandboxes.base import Limits
+from pytest_shelleval.sandboxes.defaults import START_DIRECTORY
 from pytest_shelleval.sandboxes.docker_engine import owner
 from pytest_shelleval.sandboxes.docker_engine.stream import Connection, Output
 

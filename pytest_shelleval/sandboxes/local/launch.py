@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pytest_shelleval
 from pytest_shelleval.core.errors import SandboxError
 from pytest_shelleval.sandboxes.base import Limits
 from pytest_shelleval.sandboxes.local import protocol
@@ -40,7 +39,7 @@ class Zygote:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket = ours
         self._socket.settimeout(_START_SECONDS)
-        root = str(Path(pytest_shelleval.__file__).resolve().parent)
+        root = str(Path(__file__).resolve().parents[2])
         try:
             with theirs:
                 self._process = subprocess.Popen(

@@ -20,7 +20,8 @@ from pytest_shelleval.core.errors import SandboxError, SandboxUnavailable
 from pytest_shelleval.core.quiet import Turns
 from pytest_shelleval.core.sandbox import ExecResult
 from pytest_shelleval.core.snapshots import Snapshots
-from pytest_shelleval.sandboxes.base import START_DIRECTORY, Limits
+from pytest_shelleval.sandboxes.base import Limits
+from pytest_shelleval.sandboxes.defaults import START_DIRECTORY
 from pytest_shelleval.sandboxes.local import protocol
 from pytest_shelleval.sandboxes.local.crowding import crowded
 from pytest_shelleval.sandboxes.local.image import folder_of

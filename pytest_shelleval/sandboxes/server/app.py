@@ -40,9 +40,9 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pytest_shelleval import __version__
 from pytest_shelleval.sandboxes.server.hosts import AllowedHosts
 from pytest_shelleval.sandboxes.server.registry import Entry, ProviderFactory, Refused, Registry
+from pytest_shelleval.version import __version__
 
 SERVER = "pytest-shelleval"
 """How ``/healthz`` names this server."""

@@ -6,6 +6,8 @@ import contextlib
 import os
 import stat
 
+from pytest_shelleval.sandboxes.defaults import START_DIRECTORY
+
 HOST_NAME = "sandbox"
 
 # Harmless on every host: no accounts, no names, no addresses, no keys, no registries or mirrors.
@@ -82,7 +84,7 @@ _ACCOUNTS = (
     ("irc", 39, 39, "/run/ircd", "/usr/sbin/nologin"),
     ("_apt", 42, 65534, "/nonexistent", "/usr/sbin/nologin"),
     ("nobody", 65534, 65534, "/nonexistent", "/usr/sbin/nologin"),
-    ("shellm", 0, 0, "/home/shellm", "/bin/bash"),
+    ("shellm", 0, 0, START_DIRECTORY, "/bin/bash"),
 )
 _GROUPS = (
     "root:0 daemon:1 bin:2 sys:3 adm:4 tty:5 disk:6 lp:7 mail:8 news:9 uucp:10 man:12 proxy:13 "

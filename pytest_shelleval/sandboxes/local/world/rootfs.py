@@ -10,6 +10,7 @@ import contextlib
 import os
 import stat
 
+from pytest_shelleval.sandboxes.defaults import START_DIRECTORY
 from pytest_shelleval.sandboxes.local.inside import session
 from pytest_shelleval.sandboxes.local.world import etc, processors
 from pytest_shelleval.sandboxes.local.world.layers import Place
@@ -32,7 +33,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-HOME = "/home/shellm"
+HOME = START_DIRECTORY
 _LOCAL = "/usr/local"
 _PROGRAM_TREES = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
@@ -239,8 +240,8 @@ def assemble(trees: list[Tree], disk: int) -> list[Place]:
     # Made here, and not through the overlay, it costs next to nothing; most commands need it.
     os.mkdir("/writable/0", 0o755)
     os.mkdir("/writable/0/home", 0o755)
-    os.mkdir("/writable/0/home/shellm", 0o755)
-    os.symlink(session.TARGET, f"/writable/0/home/shellm/{session.LINK}")
+    os.mkdir(f"/writable/0{HOME}", 0o755)
+    os.symlink(session.TARGET, f"/writable/0{HOME}/{session.LINK}")
     for number, tree in enumerate(trees):
         target = f"/new/{tree.path}"
         if not tree.writable:
