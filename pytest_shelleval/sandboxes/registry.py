@@ -33,8 +33,7 @@ def parse_kind(text: str) -> str:
     """*text*, if it names a kind or is ``auto``. Raises ValueError, which names all kinds."""
     if text == AUTO or text in _KINDS or text in _registered():
         return text
-    known = (AUTO, *_KINDS, *sorted(_registered()))
-    raise ValueError(f"{', '.join(known[:-1])} or {known[-1]} is expected")
+    raise ValueError(f"one of {', '.join((AUTO, *_KINDS, *sorted(_registered())))} is expected")
 
 
 def kind_of(name: str) -> SandboxKind:
