@@ -52,6 +52,22 @@ class SandboxSource(Protocol):
         ...
 
 
+class Cancellation:
+    """Ends an execution from another thread: what it runs is killed, and nothing is tried again."""
+
+    def __init__(self) -> None:
+        self.cancelled = False
+        self.sandbox: Sandbox | None = None
+        """What the execution uses now."""
+
+    def cancel(self) -> None:
+        """End it; may be repeated."""
+        self.cancelled = True
+        sandbox = self.sandbox
+        if sandbox is not None:
+            sandbox.close()
+
+
 class Execution:
     """One command's way through a sandbox: :meth:`prepare`, :meth:`run`, :meth:`release`.
 
@@ -68,6 +84,7 @@ class Execution:
         *,
         worker: str = "main",
         use_snapshots: bool = True,
+        cancellation: Cancellation | None = None,
     ) -> None:
         """*use_snapshots*: take the setup's outcome from where it was kept, if the source has it."""
         self.task = task
@@ -78,6 +95,7 @@ class Execution:
         self._use_snapshots = use_snapshots
         self._sandbox: Sandbox | None = None
         self._turn: Turn | None = None
+        self._cancellation = cancellation or Cancellation()
         self.attempt: Attempt | None = None
         """The last attempt, once :meth:`prepare` was called."""
 
@@ -131,12 +149,14 @@ class Execution:
             self.policy,
             worker=self.result.worker,
             use_snapshots=False,
+            cancellation=self._cancellation,
         )
 
     def release(self) -> None:
         """Close the sandbox, if there is one. Never raises."""
         self._end_turn()
         sandbox, self._sandbox = self._sandbox, None
+        self._cancellation.sandbox = None
         if sandbox is not None:
             sandbox.close()
 
@@ -169,6 +189,9 @@ class Execution:
 
     def _give_up_or_retry(self, error: SandboxError) -> None:
         self.release()
+        if self._cancellation.cancelled:
+            self.result.fail_as_error("interrupted", "the run was ended")
+            raise error
         _log.warning("%s: attempt %d: %s", self.result.name, self.result.attempt, error)
         if isinstance(error, SandboxUnavailable) or self.result.attempt >= self.policy.attempts:
             self.result.fail_as_error("sandbox", str(error))
@@ -180,7 +203,9 @@ class Execution:
         self._take_turn()
         result.start_time = now()
         started = time.monotonic()
-        sandbox = self._sandbox = self._source.acquire()
+        sandbox = self._sandbox = self._cancellation.sandbox = self._source.acquire()
+        if self._cancellation.cancelled:
+            raise SandboxError("the run was ended")
         result.sandbox = dict(sandbox.info)
         result.durations["sandbox"] = round(time.monotonic() - started, 6)
         _log.debug(

@@ -115,4 +115,6 @@ def test_another_packages_kind(
     assert {line["sandbox"]["kind"] for line in evaluation.lines("results.jsonl")} == {"renamed"}
     done = evaluation.run("--shelleval-model=oracle", "--shelleval-sandbox=renmaed", *mode)
     assert done.ret == 4
-    assert "one of auto, local, docker, sos, renamed is expected, not 'renmaed'" in done.stderr.str()
+    assert (
+        "one of auto, local, docker, sos, renamed is expected, not 'renmaed'" in done.stderr.str()
+    )

@@ -1,0 +1,1 @@
+"""Phase 2: how many executions at a time, and where."""
