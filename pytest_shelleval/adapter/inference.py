@@ -13,6 +13,7 @@ from pytest_shelleval.core.errors import UserError
 if TYPE_CHECKING:
     import pytest
 
+    from pytest_shelleval.core.commands import Command
     from pytest_shelleval.core.tasks import Task
     from pytest_shelleval.models.base import Message, Model, Reply, Request
     from pytest_shelleval.models.extract import Extraction
@@ -164,7 +165,7 @@ class Phase1:
         )
 
     def _ask(self, wanted: Sequence[Case]) -> None:
-        from pytest_shelleval.adapter.terminal import Progress
+        from pytest_shelleval.adapter.terminal import progress
         from pytest_shelleval.models.inference import (
             InferenceOptions,
             InferenceSummary,
@@ -173,11 +174,20 @@ class Phase1:
 
         settings, store = self.run.settings, self.run.commands
         plan = self._plan(wanted, self.models)
-        reporter = self.config.pluginmanager.getplugin("terminalreporter")
-        progress = Progress(reporter, len(plan.jobs), ", ".join(self.models))
+        shown = progress(self.config, "shelleval inference")
+        total = len(plan.jobs)
+        models = ", ".join(self.models)
+        done = failed = 0
+
+        def step(command: Command) -> None:
+            nonlocal done, failed
+            done, failed = done + 1, failed + (command.generated_command is None)
+            without = f", {failed} without a command" if failed else ""
+            shown.show(done, total, f"from {models}{without}")
+
         self.summary = InferenceSummary()
         terms = InferenceOptions(
-            on_record=lambda command: progress.step(failed=command.generated_command is None),
+            on_record=step,
             extract=self._extract,
             prices=settings.prices,
             max_cost=settings.max_cost,
@@ -186,9 +196,7 @@ class Phase1:
             if settings.inference == "batch":
                 from pytest_shelleval.models.batch import run_batch
 
-                plan = run_batch(
-                    plan, store, terms=terms, summary=self.summary, on_wait=progress.say
-                )
+                plan = run_batch(plan, store, terms=terms, summary=self.summary, on_wait=shown.say)
             run_inference(
                 plan,
                 store,
@@ -197,7 +205,7 @@ class Phase1:
                 summary=self.summary,
             )
         finally:
-            progress.end()
+            shown.end()
             store.close()
 
     def _messages(self, task: Task) -> Sequence[Message]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pytest_shelleval.report.words import count, inert, visible
+from pytest_shelleval.report.progress import Progress
+from pytest_shelleval.report.words import count, visible
 
 if TYPE_CHECKING:
     import pytest
@@ -16,92 +16,12 @@ if TYPE_CHECKING:
     from pytest_shelleval.models.money import Forecast
     from pytest_shelleval.settings.settings import Settings
 
-_BAR = 24
-_REDRAW = 0.1
-_LINE = 1.0
 
-
-def _can_redraw(reporter: pytest.TerminalReporter) -> bool:
-    """Whether a line can be drawn again; a reporter of another plugin may not say, then it can't."""
-    return bool(getattr(reporter, "isatty", False))
-
-
-class Bar:
-    """Shows how far something is: a bar on a terminal, a line per tenth elsewhere."""
-
-    def __init__(self, reporter: pytest.TerminalReporter | None, label: str) -> None:
-        self._reporter = reporter
-        self._label = label
-        self._tenths = 0
-        self._drawn = self._started = time.monotonic()
-        self._used = False
-
-    @property
-    def seconds(self) -> float:
-        """Since it was made."""
-        return time.monotonic() - self._started
-
-    def show(self, done: int, total: int, text: str) -> None:
-        """Show that *done* of *total* are done, and *text*, if it is time for that."""
-        reporter, self._used = self._reporter, True
-        if reporter is None:
-            return
-        if _can_redraw(reporter):
-            now = time.monotonic()
-            if now - self._drawn >= _REDRAW or done == total:
-                self._drawn = now
-                filled = _BAR * done // total
-                bar = "#" * filled + "." * (_BAR - filled)
-                reporter.rewrite(f"{self._label} [{bar}] {text}"[:78], erase=True)
-        elif self._is_due(done, total):
-            reporter.write_line(inert(f"{self._label}: {text}"))
-
-    def _is_due(self, done: int, total: int) -> bool:
-        """Whether a log gets a line: at each tenth, at most one a second, and at the end."""
-        now, tenths = time.monotonic(), done * 10 // total
-        due = done == total or (tenths > self._tenths and now - self._drawn >= _LINE)
-        if due:
-            self._tenths, self._drawn = tenths, now
-        return due
-
-    def end(self) -> None:
-        """End the line of the bar."""
-        if self._reporter is not None and self._used and _can_redraw(self._reporter):
-            self._reporter.write_line("")
-
-
-class Progress:
-    """Shows how far phase 1 is."""
-
-    def __init__(self, reporter: pytest.TerminalReporter | None, total: int, model: str) -> None:
-        self._reporter = reporter
-        self._bar = Bar(reporter, "shelleval inference")
-        self._total = total
-        self._model = model
-        self._done = 0
-        self._failed = 0
-
-    def step(self, *, failed: bool) -> None:
-        """Count one more command."""
-        self._done += 1
-        self._failed += failed
-        self._bar.show(self._done, self._total, self._text())
-
-    def end(self) -> None:
-        """End the line of the bar."""
-        self._bar.end()
-
-    def say(self, text: str) -> None:
-        """Show a line about the waiting: in place of the bar on a terminal, as a line elsewhere."""
-        reporter = self._reporter
-        if reporter is not None and _can_redraw(reporter):
-            reporter.rewrite(f"shelleval inference: {text}"[:78], erase=True)
-        elif reporter is not None:
-            reporter.write_line(inert(f"shelleval inference: {text}"))
-
-    def _text(self) -> str:
-        failed = f", {self._failed} without a command" if self._failed else ""
-        return f"{self._done}/{self._total} from {self._model}{failed}, {self._bar.seconds:.1f} s"
+def progress(config: pytest.Config, label: str) -> Progress:
+    """How far *label* is, where pytest writes."""
+    reporter: Any = config.pluginmanager.getplugin("terminalreporter")
+    out = None if reporter is None else config.get_terminal_writer()
+    return Progress(label, out, terminal=bool(getattr(reporter, "isatty", False)))
 
 
 def inference_lines(done: InferenceSummary, settings: Settings) -> Iterator[str]:

@@ -27,7 +27,7 @@ def validate(config: pytest.Config, run: Run, wanted: Sequence[Case]) -> None:
     Raises UserError that names every faulty row, and SandboxUnavailable where there is no sandbox.
     """
     from pytest_shelleval.adapter.reuse import has_own
-    from pytest_shelleval.adapter.terminal import Bar
+    from pytest_shelleval.adapter.terminal import progress
     from pytest_shelleval.report.words import inert
     from pytest_shelleval.validation.validate import Validation
 
@@ -36,7 +36,7 @@ def validate(config: pytest.Config, run: Run, wanted: Sequence[Case]) -> None:
     # a provider of the user's own need not bear several threads
     own = has_own(config, "pytest_shelleval_sandboxes")
     jobs = 1 if own else min(os.cpu_count() or 1, _MOST_JOBS)
-    bar = Bar(reporter, "shelleval validation")
+    shown = progress(config, "shelleval validation")
     with contextlib.closing(_provider(config, run, jobs)) as provider:
         validation = Validation(
             list(tasks.values()),
@@ -45,14 +45,12 @@ def validate(config: pytest.Config, run: Run, wanted: Sequence[Case]) -> None:
             steps="shared" if run.settings.steps == "shared" else "separate",
             jobs=jobs,
             datasets=[source.name for source in run.sources],
-            progress=lambda done, total, faulty: bar.show(
-                done, total, f"{100 * done // total} %, {faulty} faulty, {bar.seconds:.1f} s"
-            ),
+            progress=lambda done, total, faulty: shown.show(done, total, f"{faulty} faulty"),
         )
         try:
             validation.run()
         finally:
-            bar.end()
+            shown.end()
         report = validation.report()
     if report.faulty:
         raise UserError("\n".join(_refusal(report)))

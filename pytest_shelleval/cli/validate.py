@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,8 +23,6 @@ _OPTIONS = (
     *("memory", "disk", "processes", "output-limit"),
 )
 _MOST_JOBS = 8
-_BAR = 24
-_REDRAW = 0.1
 _DESCRIPTION = """\
 Try every row of a dataset in sandboxes: the setup succeeds, the condition fails when nothing is
 done, after `exit 0` and after everything in the start directory is deleted, and passes with
@@ -119,6 +116,7 @@ def _check_target(target: str | None) -> None:
 def _validate(args: argparse.Namespace) -> Report:
     from pytest_shelleval.core.datasets import read_rows
     from pytest_shelleval.core.tasks import sift_tasks
+    from pytest_shelleval.report.progress import Progress
     from pytest_shelleval.settings.resolve import resolve
     from pytest_shelleval.validation.validate import Validation
 
@@ -128,7 +126,7 @@ def _validate(args: argparse.Namespace) -> Report:
     if not any(tasks) and not faults:
         raise UserError(f"dataset {', '.join(args.dataset)}: there are no rows in it")
     with contextlib.closing(_provider(settings, args.jobs)) as provider:
-        progress = _Progress()
+        progress = Progress("shelleval validate", sys.stderr, terminal=sys.stderr.isatty())
         validation = Validation(
             [task for each in tasks for task in each],
             provider,
@@ -137,7 +135,7 @@ def _validate(args: argparse.Namespace) -> Report:
             jobs=args.jobs,
             faults=faults,
             datasets=args.dataset,
-            progress=progress.show,
+            progress=lambda done, total, faulty: progress.show(done, total, f"{faulty} faulty"),
         )
         try:
             validation.run()
@@ -178,31 +176,3 @@ def _write(report: Report, target: str | None) -> None:
         print(inert(line))
     if target is not None:
         replace_file(Path(target), text)
-
-
-class _Progress:
-    """A bar on stderr, where that is a terminal."""
-
-    def __init__(self) -> None:
-        self._shown = sys.stderr.isatty()
-        self._started = time.monotonic()
-        self._drawn = 0.0
-        self._faulty = 0
-
-    def show(self, done: int, total: int, faulty: int) -> None:
-        """Draw it anew, not too often; a faulty row is told at once, the next may take long."""
-        now = time.monotonic()
-        soon = now - self._drawn < _REDRAW and done < total and faulty == self._faulty
-        if not self._shown or soon:
-            return
-        self._drawn, self._faulty = now, faulty
-        bar = "#" * (_BAR * done // total)
-        text = f"{100 * done // total} %, {faulty} faulty, {now - self._started:.0f} s"
-        sys.stderr.write(f"\r\x1b[Kshelleval validate [{bar:.<{_BAR}}] {text}"[:90])
-        sys.stderr.flush()
-
-    def end(self) -> None:
-        """Take it away."""
-        if self._shown and self._drawn:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
