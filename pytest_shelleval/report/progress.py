@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -78,7 +79,7 @@ class Progress:
             desc=self._label,
             total=total,
             file=out,
-            dynamic_ncols=True,
+            ncols=shutil.get_terminal_size().columns - 1,
             bar_format="{desc} [{bar:20}] {n_fmt}/{total_fmt} {rate_fmt} {remaining} left {postfix}",
         )
 
