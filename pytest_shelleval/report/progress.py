@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 _LINE_SECONDS = 1.0
+_ROWS = 24  # a pseudo-terminal may say that it has none, and tqdm then shows nothing
 
 
 class Out(Protocol):
@@ -80,6 +81,7 @@ class Progress:
             total=total,
             file=out,
             ncols=shutil.get_terminal_size().columns - 1,
+            nrows=_ROWS,
             bar_format="{desc} [{bar:20}] {n_fmt}/{total_fmt} {rate_fmt} {remaining} left {postfix}",
         )
 
