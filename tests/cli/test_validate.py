@@ -124,7 +124,7 @@ def test_interrupted_it_says_what_it_has_found(tmp_path: Path) -> None:
     os.close(theirs)
     # the condition that hangs would take a minute
     seen = read_until(ours, "1 faulty")
-    assert "shelleval validate [###" in seen
+    assert "shelleval validate [" in seen
     process.send_signal(signal.SIGINT)
     stdout, _ = process.communicate(timeout=20)
     os.close(ours)
