@@ -170,7 +170,7 @@ class TaskItem(pytest.Function):
         if self.origin is None:
             super().runtest()
         elif self.result is not None and self.result.status != "passed":
-            raise NotPassed(self.result.failure_reason())
+            raise NotPassed(self.result.status)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
         """Path, line (from 0) and name, for reports."""
@@ -228,7 +228,7 @@ def run_task(
 
         result = repeat(execution, score=score)
     if result.status != "passed":
-        raise NotPassed(result.failure_reason())
+        raise NotPassed(result.status)
 
 
 def current_item() -> TaskItem:

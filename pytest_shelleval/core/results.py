@@ -177,33 +177,6 @@ class Result:
         """What the command broke in its sandbox; empty where it broke nothing that is needed."""
         return broken_by(self.sandbox)
 
-    def failure_reason(self) -> str:
-        """Why the task did not pass, in one line; empty when it passed."""
-        if self.status == "passed":
-            return ""
-        if self.status == "error":
-            return f"{self.error_kind} error: {self.error}"
-        if self.command.generated_command is None:
-            return f"no command: {self.error}"
-        if self.timed_out:
-            return "the command timed out"
-        if self.limit is not None:
-            return f"the command went over the limit on {self.limit}"
-        if self.broke:
-            return f"the command broke its sandbox: {self.broke}"
-        if not self.command_success:
-            return f"the command failed with exit code {self.command_exit_code}"
-        if self.tampered:
-            return (
-                "the command replaced programs that the condition may use: "
-                f"{', '.join(self.tampered)}"
-            )
-        if self.test_timed_out:
-            return "the success condition timed out"
-        if self.score is not None:
-            return f"the score is {self.score:g}, less than 1"
-        return f"the success condition is not met (exit code {self.test_exit_code})"
-
     def to_record(self) -> dict[str, Any]:
         """The line of results.jsonl, as a JSON object."""
         record = self.command.to_record()

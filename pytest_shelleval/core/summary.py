@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from pytest_shelleval.core.files import read_json_lines, replace_file
+from pytest_shelleval.core.files import replace_file
 from pytest_shelleval.core.stats import clustered_rate, pass_at_k, wilson_interval
 
 Key = tuple[str, str, int]
@@ -74,16 +74,6 @@ class ResultCounts:
         self.usage.update(other.usage)
         self.durations.update(other.durations)
         self.sandboxes |= other.sandboxes
-
-    @classmethod
-    def of_file(cls, path: Path) -> ResultCounts:
-        """The tally of a results.jsonl. Raises UserError when it can't be read."""
-        from pytest_shelleval.core.results import Result
-
-        counts = cls()
-        for _, record in read_json_lines(path):
-            counts.add(record, Result.from_record(record).failure_reason())
-        return counts
 
     def count(self, status: str, model: str | None = None) -> int:
         """Commands with *status*, of *model* or of all."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from pytest_shelleval.core.results import Result
-from pytest_shelleval.report.reasons import reason_of
+from pytest_shelleval.report.reasons import sentence_of
 from pytest_shelleval.report.words import visible
 
 _SHOWN_LINES = 40
@@ -18,7 +18,7 @@ def explain(result: Result, again: str = "") -> str:
     *again* is the command line that reproduces it.
     """
     command = result.command
-    lines = [visible(_headline(result)), ""]
+    lines = [visible(sentence_of(result)), ""]
     lines += block("task", command.task, "")
     lines += block("setup", "\n".join(command.setup_commands), "$ ")
     lines += output_lines(result.setup_output)
@@ -35,18 +35,6 @@ def explain(result: Result, again: str = "") -> str:
     if again and command.generated_command is not None:
         lines.append(f"reproduce  {visible(again)}")
     return "\n".join(lines)
-
-
-_GENERAL = ("error", "timeout", "limit", "killed", "exit", "tampered", "condition", "score")
-
-
-def _headline(result: Result) -> str:
-    """Why it did not pass: in a shell user's words, where the output gives them."""
-    reason = reason_of(result.to_record())
-    if reason is None or reason.kind in _GENERAL:
-        return result.failure_reason()
-    code = result.command_exit_code
-    return reason.text + ("" if code is None else f" (exit code {code})")
 
 
 def shortened(output: str) -> str:

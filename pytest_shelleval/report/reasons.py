@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pytest_shelleval.core.messages import missing_programs
-from pytest_shelleval.core.results import broken_by
+from pytest_shelleval.core.results import Result, broken_by
 from pytest_shelleval.core.summary import status_of
 from pytest_shelleval.report.syntax import parse
 
@@ -158,6 +158,53 @@ def reason_of(record: Mapping[str, Any]) -> Reason | None:
     if not record.get("command_success"):
         return _failed(record, output, code if isinstance(code, int) else None)
     return _not_met(record, output)
+
+
+_GENERAL = (
+    "error",
+    "broke",
+    "timeout",
+    "limit",
+    "killed",
+    "exit",
+    "tampered",
+    "condition",
+    "score",
+)
+"""Kinds that say less than what the result itself says."""
+
+
+def sentence_of(result: Result) -> str:
+    """Why *result* did not pass, in one line; empty when it passed.
+
+    In a shell user's words where the output gives them.
+    """
+    reason = reason_of(result.to_record())
+    if reason is None:
+        return ""
+    code = result.command_exit_code
+    if reason.kind not in _GENERAL:
+        return reason.text + ("" if code is None else f" (exit code {code})")
+    if result.status == "error":
+        return f"{result.error_kind} error: {result.error}"
+    if result.timed_out:
+        return "the command timed out"
+    if result.limit is not None:
+        return f"the command went over the limit on {result.limit}"
+    if result.broke:
+        return f"the command broke its sandbox: {result.broke}"
+    if not result.command_success:
+        return f"the command failed with exit code {result.command_exit_code}"
+    if result.tampered:
+        return (
+            "the command replaced programs that the condition may use: "
+            f"{', '.join(result.tampered)}"
+        )
+    if result.test_timed_out:
+        return "the success condition timed out"
+    if result.score is not None:
+        return f"the score is {result.score:g}, less than 1"
+    return f"the success condition is not met (exit code {result.test_exit_code})"
 
 
 def _timed_out(record: Mapping[str, Any], output: str) -> Reason:

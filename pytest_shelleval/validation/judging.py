@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from pytest_shelleval.core.results import Result
-from pytest_shelleval.report.reasons import reason_of
+from pytest_shelleval.report.reasons import reason_of, sentence_of
 from pytest_shelleval.validation import reading
 from pytest_shelleval.validation.advice import advise
 from pytest_shelleval.validation.findings import Finding, Severity
@@ -167,7 +167,7 @@ class _Runs:
 
     def _why_gold_fails(self, result: Result) -> str:
         if result.tampered:
-            return result.failure_reason()
+            return sentence_of(result)
         if result.test_passed and not result.command_success:
             code = result.command_exit_code
             if code is not None:

@@ -11,6 +11,7 @@ from pytest_shelleval.core.errors import SandboxError
 from pytest_shelleval.core.execution import Execution, ExecutionPolicy
 from pytest_shelleval.core.results import Result
 from pytest_shelleval.core.sandbox import ExecResult, Sandbox
+from pytest_shelleval.report.reasons import sentence_of
 from tests.core.fakes import Scripted, ScriptedSandbox, command, done, task
 
 GONE = done(127, "/bin/bash: No such file or directory")
@@ -156,7 +157,7 @@ def test_what_the_command_breaks_in_every_sandbox_is_its_failure(
     source = Fresh(after)
     result = run(source, "SETUP")
     assert (result.status, result.error_kind, result.attempt) == ("failed", None, 2)
-    assert result.failure_reason() == f"the command broke its sandbox: {why}"
+    assert sentence_of(result) == f"the command broke its sandbox: {why}"
     assert result.sandbox["canary"] == f"failed: {why}"
     assert Result.from_record(result.to_record()).broke == why
     assert [text for text in source.texts if "SETUP" in text] == ["eval SETUP\n"] * 2

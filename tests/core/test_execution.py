@@ -13,6 +13,7 @@ from pytest_shelleval.core.observation import tampered
 from pytest_shelleval.core.results import Result
 from pytest_shelleval.core.sandbox import ExecResult, Sandbox, SandboxProvider
 from pytest_shelleval.core.tasks import Task
+from pytest_shelleval.report.reasons import sentence_of
 from tests.core.fakes import Answer, Scripted, ScriptedSandbox, command, done, task
 
 
@@ -42,7 +43,7 @@ def test_the_verdict_needs_both_command_and_condition(
 ) -> None:
     source = Scripted(lambda text: {"COMMAND": of_command, "CHECK": of_check}.get(text, done()))
     result = run(source, task())
-    assert (result.status, result.failure_reason()) == (status, reason)
+    assert (result.status, sentence_of(result)) == (status, reason)
     assert result.overall_success == (result.command_success and result.test_passed)
     assert result.overall_success == (status == "passed")
     assert source.open == 0
@@ -207,7 +208,7 @@ def test_a_score_stands_in_for_the_condition(score: float | None, status: str, r
     execution = Execution(task(), command(), source, ExecutionPolicy())
     result = execution.run(score=lambda result, sandbox: score)
     execution.release()
-    assert (result.status, result.failure_reason()) == (status, reason)
+    assert (result.status, sentence_of(result)) == (status, reason)
 
 
 def test_a_result_survives_its_record() -> None:
@@ -278,7 +279,7 @@ def test_replaced_programs_are_a_failure() -> None:
     execution = Execution(task(), command(), source, ExecutionPolicy())
     result = execution.run(score=lambda result, sandbox: 1.0)
     assert (result.status, result.test_passed, result.command_success) == ("failed", False, True)
-    assert result.failure_reason() == (
+    assert sentence_of(result) == (
         "the command replaced programs that the condition may use: /usr/bin/grep"
     )
 

@@ -10,6 +10,7 @@ import pytest
 
 from pytest_shelleval.core.stats import wilson_interval
 from pytest_shelleval.core.summary import ResultCounts, summarize
+from pytest_shelleval.report.run import load_run
 
 
 def line(task_id: str, status: str, **fields: Any) -> dict[str, Any]:
@@ -88,7 +89,7 @@ def test_it_is_rebuilt_from_a_file_also_one_of_the_script_before(tmp_path: Path)
     del old["status"]
     lines = [line("a", "error", error_kind="sandbox", error="x"), line("b", "passed"), old]
     path.write_text("".join(json.dumps(each) + "\n" for each in lines))
-    found = summarize(ResultCounts.of_file(path))
+    found = summarize(load_run(path).counts)
     assert (found["total_samples"], found["successful_samples"]) == (3, 2)
     assert found["complete"] is True
 

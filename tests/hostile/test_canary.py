@@ -12,6 +12,7 @@ from pytest_shelleval.core.execution import Execution, ExecutionPolicy
 from pytest_shelleval.core.results import Result
 from pytest_shelleval.core.sandbox import ExecResult
 from pytest_shelleval.core.tasks import Task
+from pytest_shelleval.report.reasons import sentence_of
 from pytest_shelleval.sandboxes.base import Limits
 
 LIMITS = Limits(memory=300 << 20, disk=32 << 20, processes=64)
@@ -75,7 +76,7 @@ def test_the_failure_stays_the_commands(
     assert bool(result.broke) == broken, result.sandbox
     assert result.attempt == (2 if broken and blind else 1), result.faults
     if broken and not result.timed_out:
-        assert result.failure_reason() == f"the command broke its sandbox: {result.broke}"
+        assert sentence_of(result) == f"the command broke its sandbox: {result.broke}"
 
 
 def test_exhausted_processes_stay_the_commands(provider: Any) -> None:

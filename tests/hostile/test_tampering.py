@@ -12,6 +12,7 @@ from pytest_shelleval.core.commands import Command
 from pytest_shelleval.core.execution import Execution, ExecutionPolicy
 from pytest_shelleval.core.results import Result
 from pytest_shelleval.core.tasks import Task
+from pytest_shelleval.report.reasons import sentence_of
 
 
 class Source:
@@ -83,7 +84,7 @@ def test_replaced_tools(sandbox: Any, command: str, condition: str, named: str) 
         reason = "the command replaced programs that the condition may use: "
         if result.broke:  # so that not even bash runs
             reason = "the command broke its sandbox: "
-        assert result.failure_reason().startswith(reason)
+        assert sentence_of(result).startswith(reason)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,7 @@ def test_tricks_that_reach_the_own_shell_only(sandbox: Any, command: str) -> Non
 )
 def test_good_rights(sandbox: Any, command: str, condition: str) -> None:
     result = judged(sandbox, command, condition)
-    assert (result.status, result.tampered) == ("passed", []), result.failure_reason()
+    assert (result.status, result.tampered) == ("passed", []), sentence_of(result)
 
 
 def test_modes_of_programs_are_a_good_right(sandbox: Any, provider: Any) -> None:

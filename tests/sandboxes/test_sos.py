@@ -26,6 +26,7 @@ from pytest_shelleval.core.errors import SandboxError, SandboxUnavailable
 from pytest_shelleval.core.execution import Execution, ExecutionPolicy
 from pytest_shelleval.core.sandbox import Sandbox
 from pytest_shelleval.core.tasks import Task
+from pytest_shelleval.report.reasons import sentence_of
 from pytest_shelleval.sandboxes.base import Limits
 from pytest_shelleval.sandboxes.local.probe import probe as probe_local
 from pytest_shelleval.sandboxes.local.provider import LocalProvider
@@ -134,7 +135,7 @@ def test_a_command_that_breaks_its_sandbox_has_failed(scripted: ScriptedSos, tex
     execution = Execution(task, command, provider, ExecutionPolicy())
     result = execution.run()
     assert (result.status, result.error_kind, result.attempt) == ("failed", None, 2)
-    assert result.failure_reason().startswith("the command broke its sandbox: ")
+    assert sentence_of(result).startswith("the command broke its sandbox: ")
     execution.release()
     provider.close()
     assert scripted.sandboxes == {}
