@@ -11,9 +11,9 @@ from pytest_shelleval.adapter.shown import usage_error
 from pytest_shelleval.core.errors import UserError
 from pytest_shelleval.core.files import read_json_lines
 from pytest_shelleval.core.ledger import EARLIER, FINISHED, Ledger
+from pytest_shelleval.core.reasons import reason_of
 from pytest_shelleval.core.replay import Replay
 from pytest_shelleval.core.summary import Key, ResultCounts
-from pytest_shelleval.report.reasons import reason_of
 
 
 class Recorder:

@@ -223,7 +223,7 @@ def _look_round(attempt: Attempt, *, session: bool) -> None:
 
 def _texts() -> Iterator[str]:
     """What is typed, to the end or ``exit``: lines, or several where bash would read on."""
-    from pytest_shelleval.report.syntax import unfinished
+    from pytest_shelleval.core.syntax import unfinished
 
     text = ""
     while True:

@@ -24,6 +24,7 @@ from pytest_shelleval.core.commands import Command
 from pytest_shelleval.core.errors import SandboxError, SandboxUnavailable
 from pytest_shelleval.core.observation import mark
 from pytest_shelleval.core.quiet import Turn, Turns, wait_for_a_processor
+from pytest_shelleval.core.reasons import sentence_of
 from pytest_shelleval.core.results import Result
 from pytest_shelleval.core.sandbox import Sandbox
 from pytest_shelleval.core.snapshots import Snapshots
@@ -134,7 +135,7 @@ class Execution:
                 sandbox = None
             else:
                 failed = own and self.result.status == "failed"
-                if failed and self._was_starved(self.result.failure_reason()):
+                if failed and self._was_starved(sentence_of(self.result)):
                     sandbox = None
                     continue
                 self._end_turn()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from pytest_shelleval.core.reasons import sentence_of
 from pytest_shelleval.core.results import Result
-from pytest_shelleval.report.reasons import sentence_of
 from pytest_shelleval.report.words import visible
 
 _SHOWN_LINES = 40

@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pytest_shelleval.core.reasons import label_of
 from pytest_shelleval.core.summary import ResultCounts
 from pytest_shelleval.report.compare import KINDS, Comparison, ModelComparison
 from pytest_shelleval.report.gates import Gate
-from pytest_shelleval.report.reasons import label_of
 from pytest_shelleval.report.run import pass_rate
 from pytest_shelleval.report.words import interval, p_text, percent, points, visible
 

@@ -13,9 +13,9 @@ from typing import Any
 from pytest_shelleval.core.errors import UserError
 from pytest_shelleval.core.files import list_faults, locate_json_lines
 from pytest_shelleval.core.ledger import RESULTS
+from pytest_shelleval.core.reasons import Reason, reason_of
 from pytest_shelleval.core.stats import Estimate, clustered_rate
 from pytest_shelleval.core.summary import ResultCounts, status_of, summarize
-from pytest_shelleval.report.reasons import Reason, reason_of
 
 SUMMARY = "summary.json"
 

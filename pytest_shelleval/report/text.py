@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pytest_shelleval.core.reasons import label_of
 from pytest_shelleval.core.summary import Key, Outcome, ResultCounts
-from pytest_shelleval.report.reasons import label_of
 from pytest_shelleval.report.run import group_rates, pass_rate
 from pytest_shelleval.report.words import count, cut, interval, percent, seconds, visible, wrapped
 

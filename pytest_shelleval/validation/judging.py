@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from pytest_shelleval.core.reasons import reason_of, sentence_of
 from pytest_shelleval.core.results import Result
-from pytest_shelleval.report.reasons import reason_of, sentence_of
 from pytest_shelleval.validation import reading
 from pytest_shelleval.validation.advice import advise
 from pytest_shelleval.validation.findings import Finding, Severity

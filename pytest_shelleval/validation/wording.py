@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pytest_shelleval.report.reasons import Reason, reason_of
+from pytest_shelleval.core.reasons import Reason, reason_of
 from pytest_shelleval.sandboxes.defaults import START_DIRECTORY
 
 _HOME = f"{START_DIRECTORY}/"

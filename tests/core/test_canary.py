@@ -9,9 +9,9 @@ import pytest
 from pytest_shelleval.core.canary import suspicious
 from pytest_shelleval.core.errors import SandboxError
 from pytest_shelleval.core.execution import Execution, ExecutionPolicy
+from pytest_shelleval.core.reasons import sentence_of
 from pytest_shelleval.core.results import Result
 from pytest_shelleval.core.sandbox import ExecResult, Sandbox
-from pytest_shelleval.report.reasons import sentence_of
 from tests.core.fakes import Scripted, ScriptedSandbox, command, done, task
 
 GONE = done(127, "/bin/bash: No such file or directory")

@@ -10,10 +10,10 @@ import pytest
 from pytest_shelleval.core.errors import SandboxError, SandboxUnavailable
 from pytest_shelleval.core.execution import Execution, ExecutionPolicy, SetupFailed, setup_script
 from pytest_shelleval.core.observation import tampered
+from pytest_shelleval.core.reasons import sentence_of
 from pytest_shelleval.core.results import Result
 from pytest_shelleval.core.sandbox import ExecResult, Sandbox, SandboxProvider
 from pytest_shelleval.core.tasks import Task
-from pytest_shelleval.report.reasons import sentence_of
 from tests.core.fakes import Answer, Scripted, ScriptedSandbox, command, done, task
 
 

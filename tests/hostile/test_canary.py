@@ -9,10 +9,10 @@ import pytest
 from pytest_shelleval.core.commands import Command
 from pytest_shelleval.core.errors import SandboxError
 from pytest_shelleval.core.execution import Execution, ExecutionPolicy
+from pytest_shelleval.core.reasons import sentence_of
 from pytest_shelleval.core.results import Result
 from pytest_shelleval.core.sandbox import ExecResult
 from pytest_shelleval.core.tasks import Task
-from pytest_shelleval.report.reasons import sentence_of
 from pytest_shelleval.sandboxes.base import Limits
 
 LIMITS = Limits(memory=300 << 20, disk=32 << 20, processes=64)

@@ -10,9 +10,9 @@ import pytest
 
 from pytest_shelleval.core.commands import Command
 from pytest_shelleval.core.execution import Execution, ExecutionPolicy
+from pytest_shelleval.core.reasons import sentence_of
 from pytest_shelleval.core.results import Result
 from pytest_shelleval.core.tasks import Task
-from pytest_shelleval.report.reasons import sentence_of
 
 
 class Source:

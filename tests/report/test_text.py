@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pytest_shelleval.core.reasons import reason_of
 from pytest_shelleval.core.summary import ResultCounts, summarize
 from pytest_shelleval.report.compare import compare
 from pytest_shelleval.report.gates import Gate
-from pytest_shelleval.report.reasons import reason_of
 from pytest_shelleval.report.run import load_run
 from pytest_shelleval.report.text import header, section
 from pytest_shelleval.report.words import percent, seconds, visible

@@ -24,9 +24,9 @@ pytest.importorskip("uvicorn", reason="pip install 'pytest-shelleval[serve]'")
 from pytest_shelleval.core.commands import Command
 from pytest_shelleval.core.errors import SandboxError, SandboxUnavailable
 from pytest_shelleval.core.execution import Execution, ExecutionPolicy
+from pytest_shelleval.core.reasons import sentence_of
 from pytest_shelleval.core.sandbox import Sandbox
 from pytest_shelleval.core.tasks import Task
-from pytest_shelleval.report.reasons import sentence_of
 from pytest_shelleval.sandboxes.base import Limits
 from pytest_shelleval.sandboxes.local.probe import probe as probe_local
 from pytest_shelleval.sandboxes.local.provider import LocalProvider

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_shelleval.report.reasons import label_of, reason_of
-from pytest_shelleval.report.syntax import parse, unfinished
+from pytest_shelleval.core.reasons import label_of, reason_of
+from pytest_shelleval.core.syntax import parse, unfinished
 from tests.report.records import Record, failed, record
 
 CASES = [
@@ -156,7 +156,7 @@ def test_whose_syntax_is_wrong(command: str, output: str, code: int, expected: s
 
 
 def test_without_bash_the_message_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pytest_shelleval.report.syntax.shutil.which", lambda name: None)
+    monkeypatch.setattr("pytest_shelleval.core.syntax.shutil.which", lambda name: None)
     reason = reason_of(failed(generated_command="echo ) # no bash", output=UNEXPECTED, code=2))
     assert reason is not None
     assert reason.text == "syntax error: near unexpected token `)'"

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pytest_shelleval.core.messages import missing_programs
 from pytest_shelleval.core.results import Result, broken_by
 from pytest_shelleval.core.summary import status_of
-from pytest_shelleval.report.syntax import parse
+from pytest_shelleval.core.syntax import parse
 
 ReasonKind = Literal[
     "error",
