@@ -36,12 +36,12 @@ def _fixtures_of(holder: object) -> Iterator[str]:
 
     pytest itself knows them only after the collection, and in the controller of workers never.
     """
-    from pytest_shelleval import plugin
+    from pytest_shelleval.adapter import fixtures
 
-    kind: Any = type(plugin.shelleval_sandboxes)
+    kind: Any = type(fixtures.shelleval_sandboxes)
     for part in (holder, *type(holder).__mro__):
         for attribute, value in list(getattr(part, "__dict__", {}).items()):
-            if isinstance(value, kind) and value is not getattr(plugin, attribute, None):
+            if isinstance(value, kind) and value is not getattr(fixtures, attribute, None):
                 # @pytest.fixture(name=...) comes before the attribute's name
                 yield value.name if value.name != value.__name__ else attribute
 
