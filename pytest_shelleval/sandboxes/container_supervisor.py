@@ -20,7 +20,8 @@ from pytest_shelleval.core.sandbox import ExecResult
 FRESH, SESSION = "e", "s"
 _FIELDS = 7
 
-# 120 requests, 121 output, 122 reports; 123 how shells ended, 124 the session's script, 125 silence.
+# 120 requests, 121 output, 122 reports; 123 how shells ended, 124 the session's script, 125 silence. In
+# the session 49 for 123: low, since bash has to put it back after "ulimit -n 50".
 SUPERVISOR = r"""
 home=$1
 exec 123<> <(:) 124<> <(:) 125<> <(:) 0</dev/null 1>/dev/null 2>/dev/null
@@ -44,12 +45,12 @@ shell() {
 
 open_session() {
     (
-        ( shell "$home" --noprofile --norc -s <&124 >&121 2>&1 119>&123 \
+        ( shell "$home" --noprofile --norc -s <&124 >&121 2>&1 49>&123 \
             120<&- 121>&- 122>&- 123>&- 124<&- 125<&- )
         printf 'E%s\0' $? >&123
     ) 120<&- 122>&- 125<&- &
     wrapper=$!
-    printf '%s\n' "builtin trap 'builtin printf \"D%s %s\\0\" \"\$?\" \"\$(builtin pwd -P)\" 2>/dev/null >/proc/$$/fd/123' EXIT; builtin printf 'P%s\\0' \"\$\$\" >&119" >&124
+    printf '%s\n' "builtin trap 'builtin printf \"D%s %s\\0\" \"\$?\" \"\$(builtin pwd -P)\" 2>/dev/null >/proc/$$/fd/123' EXIT; builtin printf 'P%s\\0' \"\$\$\" >&49" >&124
 }
 
 note_directory() {
@@ -216,13 +217,13 @@ run() {
             exec 126< <(printf %s "$text")
             text="\"\$(</proc/$$/fd/126)\""
         fi
-        printf 'builtin eval %s </dev/null 119>&-; { builtin printf "%%s %%s\\0" %s "$?" >&119; } 2>/dev/null\n' "$text" "$nonce" >&124
+        printf 'builtin eval %s </dev/null 49>&-; { builtin printf "%%s %%s\\0" %s "$?" >&49; } 2>/dev/null\n' "$text" "$nonce" >&124
     else
         (
             arguments=(-c "$text")
             if ((${#text} > 100000)); then
-                arguments=(-c 'builtin eval "$(</proc/self/fd/117)" 117<&-')
-                exec 117< <(printf %s "$text")
+                arguments=(-c 'builtin eval "$(</proc/self/fd/47)" 47<&-')
+                exec 47< <(printf %s "$text")
             fi
             ( shell "$directory_asked" "${arguments[@]}" </dev/null >&121 2>&1 \
                 120<&- 121>&- 122>&- 123>&- 124<&- 125<&- )

@@ -148,3 +148,11 @@ def test_links_that_the_user_made(evaluation: Evaluation) -> None:
     assert (evaluation.output / "commands.jsonl").is_symlink()
     assert len((evaluation.folder / "kept.jsonl").read_text().splitlines()) == len(ROWS)
     assert len(evaluation.lines("results.jsonl")) == len(ROWS)
+
+
+def test_a_memory_limit_below_what_a_sandbox_needs(evaluation: Evaluation) -> None:
+    limited = "--shelleval-memory=1M"
+    text = refused(evaluation, "--shelleval-model=mock", "--shelleval-sandbox=local", limited)
+    assert "--shelleval-memory=1048576 is less than a sandbox itself needs" in text
+    assert "container" not in text
+    assert evaluation.lines("commands.jsonl") == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,3 +41,61 @@ def test_no_room_for_a_sandbox(provider_with: Callable[[int], Any]) -> None:
         provider_with(3).acquire()
     # another attempt, or another time, may fare better
     assert not isinstance(caught.value, SandboxUnavailable)
+
+
+@pytest.fixture
+def group() -> Iterator[Path]:
+    """A control group in which few processes may be."""
+    folder = Path("/sys/fs/cgroup/pids/shelleval-test")
+    try:
+        folder.mkdir()
+    except OSError as error:
+        pytest.skip(f"no control group can be made here: {error}")
+    yield folder
+    folder.rmdir()
+
+
+@pytest.fixture
+def provider_in(group: Path) -> Iterator[Callable[[int], Any]]:
+    made: list[Any] = []
+
+    def make(processes: int) -> Any:
+        (group / "pids.max").write_text(str(processes))
+        join = f'echo $$ >{group}/cgroup.procs && exec "$@"'
+        made.append(make_provider("ordinary", Limits(), before=["sh", "-c", join, "sh"], uid=0))
+        return made[-1]
+
+    yield make
+    for provider in made:
+        provider.close()
+
+
+def test_a_control_group_without_room(provider_in: Callable[[int], Any]) -> None:
+    with pytest.raises(SandboxError, match=r"and may have 3: raise its pids\.max") as caught:
+        provider_in(3).acquire()
+    assert "container" not in str(caught.value)
+    assert "profile" not in str(caught.value)
+
+
+def test_a_process_that_the_host_refuses(provider_in: Callable[[int], Any]) -> None:
+    sandbox = provider_in(24).acquire()
+    assert sandbox.exec("echo a | cat", timeout=20).output == "a\n"
+    with pytest.raises(SandboxError, match=r"refused a process: its control groups allow 24 in"):
+        sandbox.exec("for i in {1..30}; do sleep 60 & done; wait", timeout=5)
+    sandbox.close()
+
+
+def test_a_low_limit_on_open_files() -> None:
+    before = ["prlimit", "--nofile=100:100"]
+    provider = make_provider("ordinary", Limits(), before=before, uid=ORDINARY)
+    assert provider.acquire().exec_session("echo a", timeout=20).output == "a\n"
+    provider.close()
+
+
+def test_a_limit_on_open_files_that_is_too_low() -> None:
+    before = ["prlimit", "--nofile=40:40"]
+    provider = make_provider("ordinary", Limits(), before=before, uid=ORDINARY)
+    with pytest.raises(SandboxError, match=r"may open 40 files .* \(ulimit -n\)") as caught:
+        provider.acquire()
+    assert "container" not in str(caught.value)
+    provider.close()

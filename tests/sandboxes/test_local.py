@@ -218,6 +218,11 @@ def test_session_survives_odd_settings(sandbox: Sandbox) -> None:
     assert typed(sandbox, "(exit 8)").exit_code == 8
 
 
+def test_session_survives_a_lower_limit_on_open_files(sandbox: Sandbox) -> None:
+    assert typed(sandbox, "ulimit -n 50; ulimit -n").output == "50\n"
+    assert typed(sandbox, "(exit 6)").exit_code == 6
+
+
 # --- texts of all kinds, in both kinds of shell
 
 RUNS = pytest.mark.parametrize("run", [fresh, typed])

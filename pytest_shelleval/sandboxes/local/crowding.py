@@ -1,10 +1,13 @@
-"""Whether this user may start no more processes, which looks like all sorts of trouble."""
+"""Whether no more processes may be started here, which looks like all sorts of trouble."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import resource
+from collections.abc import Iterator
+from pathlib import Path
 
 # A sandbox is some six processes and threads: its first one, two shells, those of a command.
 _ROOM = 12
@@ -14,8 +17,69 @@ def crowded() -> str:
     """A sentence that says so, with what to do; empty where there is room.
 
     RLIMIT_NPROC counts the processes and threads of a user, in all sandboxes too; root's are not
-    limited (setrlimit(2)).
+    limited (setrlimit(2)). A control group counts those in it, whoever's they are.
     """
+    return _crowded_user() or _crowded_group()
+
+
+def refusals() -> int:
+    """How many processes the host's control groups have refused so far for want of room."""
+    return sum(
+        int(line.split()[1])
+        for folder, _ in _limited_groups()
+        for line in _lines(folder / "pids.events")
+        if line.startswith("max ")
+    )
+
+
+def refused() -> str:
+    """A sentence that says that the host refused a process, with what to do."""
+    limits = ", ".join(f"{limit} in {folder}" for folder, limit in _limited_groups())
+    return (
+        f"the host refused a process: its control groups allow {limits}: raise pids.max "
+        "(TasksMax=, --pids-limit), or run fewer workers"
+    )
+
+
+def _crowded_group() -> str:
+    for folder, limit in _limited_groups():
+        running = int("".join(_lines(folder / "pids.current")) or 0)
+        if running + _ROOM > limit:
+            return (
+                f"the control group {folder} has {running} processes and threads and may have "
+                f"{limit}: raise its pids.max (TasksMax=, --pids-limit), or run fewer workers"
+            )
+    return ""
+
+
+@functools.cache
+def _limited_groups() -> list[tuple[Path, int]]:
+    """The control groups of this process that limit how many there may be, and the limits."""
+    return list(_find_limited_groups())
+
+
+def _find_limited_groups() -> Iterator[tuple[Path, int]]:
+    for line in _lines(Path("/proc/self/cgroup")):
+        _, controllers, path = line.split(":", 2)
+        if controllers not in ("", "pids"):
+            continue
+        root = Path("/sys/fs/cgroup", controllers)
+        group = root / path.lstrip("/")
+        # in a container the path may be one that only the host sees
+        for folder in (group, *group.parents) if group.is_dir() else (root,):
+            if folder.is_relative_to(root):
+                limit = "".join(_lines(folder / "pids.max"))
+                if limit.isdigit():
+                    yield folder, int(limit)
+
+
+def _lines(path: Path) -> list[str]:
+    with contextlib.suppress(OSError):
+        return path.read_text().splitlines()
+    return []
+
+
+def _crowded_user() -> str:
     limit, _ = resource.getrlimit(resource.RLIMIT_NPROC)
     if limit == resource.RLIM_INFINITY or os.geteuid() == 0:
         return ""

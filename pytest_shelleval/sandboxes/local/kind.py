@@ -44,7 +44,7 @@ class LocalKind(SandboxKind):
             return
         from pytest_shelleval.sandboxes.local.probe import probe
 
-        report = probe()
+        report = probe(spec.limits)
         if not report.ok:
             raise SandboxUnavailable(report.message)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import platform
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pytest_shelleval.core.errors import SandboxError, SandboxUnavailable
@@ -43,14 +44,35 @@ class ProbeReport:
         return "\n".join((self.reason, *self.remedy))
 
 
-def probe() -> ProbeReport:
-    """Start one real sandbox and run a command in it."""
+def probe(limits: Limits | None = None) -> ProbeReport:
+    """Start one real sandbox and run a command in it.
+
+    Where it works with the default limits and not with *limits*, the option to be changed is named.
+    """
+    tried = _probe(limits or Limits())
+    if tried.ok or limits is None or crowded() or not _probe(Limits()).ok:
+        return tried
+    for name in ("memory", "disk", "processes"):
+        usual = getattr(Limits(), name)
+        if (
+            getattr(limits, name) < usual
+            and not _probe(replace(Limits(), **{name: getattr(limits, name)})).ok
+        ):
+            return ProbeReport(
+                False,
+                f"--shelleval-{name}={getattr(limits, name)} is less than a sandbox itself needs.",
+                (f"Raise it; the default is {usual}.",),
+            )
+    return tried
+
+
+def _probe(limits: Limits) -> ProbeReport:
     from pytest_shelleval.sandboxes.local.provider import LocalProvider
 
     unsupported = _unsupported()
     if unsupported:
         return report({"stage": "platform", "error": unsupported})
-    provider = LocalProvider(Limits(), pool_size=0)
+    provider = LocalProvider(limits, pool_size=0)
     try:
         sandbox = provider.acquire()
         result = sandbox.exec(_TRIAL, timeout=20)
@@ -134,7 +156,9 @@ def _remedies(facts: Mapping[str, Any]) -> list[str]:
                 f"    sudo sysctl -w user.{name}=10000",
             ]
     # A /proc that is partly covered is a container's too.
-    if not remedies and (_in_container() or "mount proc" in str(facts.get("error"))):
+    error = str(facts.get("error"))
+    denied = any(os.strerror(number) in error for number in (errno.EPERM, errno.EACCES))
+    if not remedies and ((denied and _in_container()) or "mount proc" in error):
         remedies += [
             "This seems to be a container whose profile denies namespaces. Start it with:",
             _UNCONFINED,

@@ -29,6 +29,13 @@ NO_CODE = -1
 LONGEST_TEXT = 64 << 20
 """Bytes of one text; more is not a command."""
 
+SCRIPT_DESCRIPTOR, TEXT_DESCRIPTOR, REPORT_DESCRIPTOR = 47, 48, 49
+"""What a shell gets beside its inputs and outputs. High, for scripts count from 3, bash itself from 10 up
+and from 63 down; low, for a command may lower its limit (``ulimit -n 50``), and bash then has to be able
+to put back what it had closed."""
+DESCRIPTORS_NEEDED = REPORT_DESCRIPTOR + 15
+"""The least limit on open files that a sandbox can be made with."""
+
 PLAIN, WITH_SHELL = b"n", b"s"
 """What the zygote is asked for: a sandbox, or one with a fresh shell that waits for the first text."""
 

@@ -23,7 +23,7 @@ from pytest_shelleval.core.snapshots import Snapshots
 from pytest_shelleval.sandboxes.base import Limits
 from pytest_shelleval.sandboxes.defaults import START_DIRECTORY
 from pytest_shelleval.sandboxes.local import protocol
-from pytest_shelleval.sandboxes.local.crowding import crowded
+from pytest_shelleval.sandboxes.local.crowding import crowded, refusals, refused
 from pytest_shelleval.sandboxes.local.image import folder_of
 from pytest_shelleval.sandboxes.local.inside.effects import unpack
 from pytest_shelleval.sandboxes.local.launch import Zygote, ZygoteRefused
@@ -52,6 +52,7 @@ class LocalSandbox:
         self.process = process
         self._directory = START_DIRECTORY
         self._before = b""
+        self._refusals = refusals()
         self.first: int | None = None
         """The operation that was asked first."""
 
@@ -118,6 +119,8 @@ class LocalSandbox:
             )
         request = protocol.request(operation, timeout, _encode(directory), encoded)
         answer = self._ask(request, timeout + _MARGIN_SECONDS)
+        if answer.code and refusals() > self._refusals:
+            raise SandboxError(f"Sandbox {self._id}: {refused()}")
         if answer.directory:
             self._directory = os.fsdecode(answer.directory)
         if answer.flags & protocol.NO_SESSION:

@@ -8,6 +8,7 @@ when its own socket does.
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import os
 import resource
@@ -49,7 +50,7 @@ def main(descriptor: int) -> None:
         client.send(protocol.pack_facts(facts))
         return
     except Exception as error:
-        facts = {"stage": "start", "errno": 0, "error": f"{type(error).__name__}: {error}"}
+        facts = {"stage": "start", "errno": 0, "error": supervisor.told(error)}
         client.send(protocol.pack_facts(facts))
         return
     client.send(protocol.pack_facts(zygote.facts))
@@ -66,6 +67,13 @@ class Zygote:
     def __init__(self, client: socket.socket, limits: tuple[int, ...], image: str) -> None:
         self._client = client
         inherited.shed()
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        if files < protocol.DESCRIPTORS_NEEDED:
+            raise OSError(
+                errno.EMFILE,
+                f"a process may open {files} files here, and a sandbox needs "
+                f"{protocol.DESCRIPTORS_NEEDED}: raise the limit (ulimit -n)",
+            )
         with stage("seccomp"):
             try:
                 program = seccomp.build(os.uname().machine)

@@ -11,6 +11,7 @@ import os
 import signal
 
 from pytest_shelleval.sandboxes.local.inside.output import Output
+from pytest_shelleval.sandboxes.local.protocol import SCRIPT_DESCRIPTOR as _SCRIPT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 LONGEST_TEXT = 2000
 """Bytes: bash reads a pipe byte by byte."""
-_SCRIPT = 117
 # As bash -c of the text: the same name in messages, line numbers and variables.
 _WAIT = b'read -r -d "" -u %d; exec %d<&-; eval "unset REPLY; $REPLY"' % (_SCRIPT, _SCRIPT)
 

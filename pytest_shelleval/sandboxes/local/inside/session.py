@@ -14,12 +14,14 @@ import signal
 import time
 
 from pytest_shelleval.sandboxes.local.inside.output import Output
+from pytest_shelleval.sandboxes.local.protocol import REPORT_DESCRIPTOR as _REPORT
+from pytest_shelleval.sandboxes.local.protocol import SCRIPT_DESCRIPTOR as _SCRIPT
+from pytest_shelleval.sandboxes.local.protocol import TEXT_DESCRIPTOR as _TEXT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_SCRIPT, _TEXT, _REPORT = 117, 118, 119
 LINK, TARGET = "bash", f"/proc/self/fd/{_SCRIPT}"
 """A link that has to be in the directory where the shell starts; it takes it away."""
 # Bash reads a pipe byte by byte: longer texts come by a file.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import fcntl
 import os
 import resource
 import select
@@ -43,7 +44,6 @@ _ENVIRONMENT = {
     "USER": "root",
 }
 _IN_ARGUMENT = 100_000
-_TEXT_DESCRIPTOR = 118
 _GRACE = 0.1
 _GRACE_TICK = 0.01
 _START_SECONDS = 20
@@ -65,10 +65,14 @@ class Configuration:
         """The seccomp program for a sandbox that lacks ids, and the calls that it tells."""
 
 
+def told(error: BaseException) -> str:
+    """What *error* is, for the client."""
+    return (isinstance(error, OSError) and error.strerror) or f"{type(error).__name__}: {error}"
+
+
 def send_failure(control: socket.socket, error: BaseException) -> None:
     """Tell the client that there will be no sandbox."""
-    told = (isinstance(error, OSError) and error.strerror) or f"{type(error).__name__}: {error}"
-    reason = told.encode("utf-8", "backslashreplace")
+    reason = told(error).encode("utf-8", "backslashreplace")
     with contextlib.suppress(OSError):
         control.sendall(protocol.answer(protocol.FAILED, output=reason))
 
@@ -170,17 +174,28 @@ class Supervisor:
 
     def _spawn(self, arguments: list[str | bytes], descriptors: dict[int, int]) -> int:
         """Start a bash with *descriptors* (number inside -> number here) and nothing else."""
-        child = os.posix_spawn(
-            _SHELL,
-            arguments,
-            _ENVIRONMENT,
-            file_actions=[
-                (os.POSIX_SPAWN_DUP2, here, there) for there, here in descriptors.items()
-            ],
-            setsid=True,
-            setsigmask=(),
-            setsigdef=_DEFAULT_SIGNALS,
-        )
+        # One after the other: none may be overwritten before it is given.
+        moved = {
+            here: fcntl.fcntl(here, fcntl.F_DUPFD_CLOEXEC, max(descriptors) + 1)
+            for here in descriptors.values()
+            if descriptors.get(here, here) != here
+        }
+        try:
+            child = os.posix_spawn(
+                _SHELL,
+                arguments,
+                _ENVIRONMENT,
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, moved.get(here, here), there)
+                    for there, here in descriptors.items()
+                ],
+                setsid=True,
+                setsigmask=(),
+                setsigdef=_DEFAULT_SIGNALS,
+            )
+        finally:
+            for descriptor in moved.values():
+                os.close(descriptor)
         # This process may start some more than that: a full sandbox can still be asked.
         limit = world.allowed(resource.RLIMIT_NPROC, self._configuration.processes)
         with contextlib.suppress(ProcessLookupError):
@@ -298,8 +313,9 @@ class Supervisor:
         descriptors = {0: 0, 1: writing, 2: writing}
         if len(text) > _IN_ARGUMENT:
             self._keep_text(text)
-            descriptors[_TEXT_DESCRIPTOR] = self._text
-            text = b'eval "$(</proc/self/fd/%d)" %d<&-' % (_TEXT_DESCRIPTOR, _TEXT_DESCRIPTOR)
+            number = protocol.TEXT_DESCRIPTOR
+            descriptors[number] = self._text
+            text = b'eval "$(</proc/self/fd/%d)" %d<&-' % (number, number)
         for place in (directory, rootfs.HOME, "/"):
             try:
                 os.chdir(place)
