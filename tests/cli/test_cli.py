@@ -56,7 +56,7 @@ def test_doctor_says_what_to_type_where_namespaces_are_denied() -> None:
         "import sys; sys.argv[1:] = ['doctor']\n"
         "from pytest_shelleval.sandboxes.local import probe\n"
         "from pytest_shelleval.cli import main as cli\n"
-        "probe.probe = lambda: probe.report({'stage': 'user namespace', 'errno': 1,"
+        "probe.probe = lambda: probe.diagnosis({'stage': 'user namespace', 'errno': 1,"
         " 'error': 'unshare: Operation not permitted'})\n"
         "sys.exit(cli.main())"
     )

@@ -12,7 +12,8 @@ import local_users
 import pytest
 
 from pytest_shelleval.core.errors import SandboxUnavailable
-from pytest_shelleval.sandboxes.local.probe import probe, report
+from pytest_shelleval.sandboxes.local.diagnosis import diagnosis
+from pytest_shelleval.sandboxes.local.probe import probe
 from pytest_shelleval.sandboxes.local.provider import LocalProvider
 
 TRY = """
@@ -130,10 +131,10 @@ def test_other_systems(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_settings_are_named(monkeypatch: pytest.MonkeyPatch, setting: str, value: str) -> None:
     monkeypatch.setattr(
-        "pytest_shelleval.sandboxes.local.probe._setting",
+        "pytest_shelleval.sandboxes.local.diagnosis._setting",
         lambda path: value if path == setting else "",
     )
-    message = report({"stage": "id map", "error": "id map: Operation not permitted"}).message
+    message = diagnosis({"stage": "id map", "error": "id map: Operation not permitted"}).message
     assert f"sudo sysctl -w {setting.replace('/', '.')}=" in message
 
 

@@ -11,10 +11,7 @@ from __future__ import annotations
 import array
 import socket
 import struct
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from collections.abc import Mapping
 
 EXEC, SESSION, MARK, EFFECTS, TAKE, RESTORE = 1, 2, 3, 4, 5, 6
 """Operations: in a fresh shell, in the session's; remember the files as they are (not answered), what
@@ -35,6 +32,8 @@ and from 63 down; low, for a command may lower its limit (``ulimit -n 50``), and
 to put back what it had closed."""
 DESCRIPTORS_NEEDED = REPORT_DESCRIPTOR + 15
 """The least limit on open files that a sandbox can be made with."""
+SCRIPT_LINK, SCRIPT_TARGET = "bash", f"/proc/self/fd/{SCRIPT_DESCRIPTOR}"
+"""A link that has to be in the directory where the session's shell starts; it takes it away."""
 
 PLAIN, WITH_SHELL = b"n", b"s"
 """What the zygote is asked for: a sandbox, or one with a fresh shell that waits for the first text."""

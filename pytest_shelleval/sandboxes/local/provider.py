@@ -24,6 +24,7 @@ from pytest_shelleval.sandboxes.base import Limits
 from pytest_shelleval.sandboxes.defaults import START_DIRECTORY
 from pytest_shelleval.sandboxes.local import protocol
 from pytest_shelleval.sandboxes.local.crowding import crowded, refusals, refused
+from pytest_shelleval.sandboxes.local.diagnosis import diagnosis
 from pytest_shelleval.sandboxes.local.image import folder_of
 from pytest_shelleval.sandboxes.local.inside.effects import unpack
 from pytest_shelleval.sandboxes.local.launch import Zygote, ZygoteRefused
@@ -217,11 +218,9 @@ def receive(control: socket.socket, deadline: float) -> Answer:
 
 def _refusal(facts: Mapping[str, Any], *, proven: bool = False) -> SandboxError:
     """Why a sandbox could not be made: for now, or, unless it is *proven*, on this machine at all."""
-    from pytest_shelleval.sandboxes.local.probe import report
-
     if proven or crowded():
         return SandboxError(str(facts.get("error")))
-    return SandboxUnavailable(report(facts).message)
+    return SandboxUnavailable(diagnosis(facts).message)
 
 
 class LocalProvider:

@@ -14,15 +14,12 @@ import os
 import resource
 import signal
 import socket
+from collections.abc import Mapping
 
 from pytest_shelleval.sandboxes.local import protocol
 from pytest_shelleval.sandboxes.local.inside import supervisor
 from pytest_shelleval.sandboxes.local.world import identity, inherited, namespaces, rootfs, seccomp
 from pytest_shelleval.sandboxes.local.world.identity import StageError, stage
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _SANDBOX = (
     namespaces.CLONE_NEWUSER

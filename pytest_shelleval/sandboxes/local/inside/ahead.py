@@ -9,13 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from collections.abc import Callable
 
 from pytest_shelleval.sandboxes.local.inside.output import Output
 from pytest_shelleval.sandboxes.local.protocol import SCRIPT_DESCRIPTOR as _SCRIPT
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 LONGEST_TEXT = 2000
 """Bytes: bash reads a pipe byte by byte."""

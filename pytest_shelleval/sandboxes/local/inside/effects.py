@@ -10,15 +10,9 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from collections.abc import Iterator, Sequence
 
-from pytest_shelleval.sandboxes.local.world.layers import FOLDER, is_whiteout, opaque
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from typing import Any
-
-    from pytest_shelleval.sandboxes.local.world.layers import Place
+from pytest_shelleval.sandboxes.local.world.layers import FOLDER, Place, is_whiteout, opaque
 
 WHITEOUT = "whiteout"
 MOST_LISTED = 50
@@ -266,32 +260,34 @@ def pack(
     return "".join(f"{field}\0" for field in fields).encode("utf-8", "surrogateescape")
 
 
-def unpack(message: bytes) -> dict[str, Any]:
+def unpack(message: bytes) -> dict[str, object]:
     """The effects as results have them; see :class:`pytest_shelleval.core.sandbox.Observant`."""
-    made: dict[str, Any] = {
-        "created": [],
-        "changed": [],
-        "deleted": [],
-        "more": {},
-        "outside": 0,
-        "processes": [],
-        "network": {"unreachable": 0, "lookups": 0},
-        "tampered": [],
-        "removed": [],
-        "partial": False,
-    }
+    files: dict[str, list[dict[str, object]]] = {"created": [], "changed": [], "deleted": []}
+    names: dict[str, list[str]] = {"processes": [], "tampered": [], "removed": []}
+    more: dict[str, int] = {}
+    outside, unreachable, lookups, partial = 0, 0, 0, False
     fields = message.decode("utf-8", "backslashreplace").split("\0")
     for tag, one, two, three in zip(*(iter(fields[:-1]),) * 4, strict=False):
-        if tag in ("created", "changed", "deleted"):
-            made[tag].append({"path": one, "kind": two, "size": int(three)})
+        if tag in files:
+            files[tag].append({"path": one, "kind": two, "size": int(three)})
+        elif tag in names:
+            names[tag].append(one)
         elif tag == "count":
-            made["outside"] += int(three)
-            if int(two) > len(made[one]):
-                made["more"][one] = int(two) - len(made[one])
+            outside += int(three)
+            left_out = int(two) - len(files[one] if one in files else names[one])
+            if left_out > 0:
+                more[one] = left_out
         elif tag == "network":
-            made[tag] = {"unreachable": int(one), "lookups": int(two)}
+            unreachable, lookups = int(one), int(two)
         elif tag == "partial":
-            made[tag] = True
-        elif tag in made:
-            made[tag].append(one)
-    return made
+            partial = True
+    return {
+        **files,
+        "more": more,
+        "outside": outside,
+        "processes": names["processes"],
+        "network": {"unreachable": unreachable, "lookups": lookups},
+        "tampered": names["tampered"],
+        "removed": names["removed"],
+        "partial": partial,
+    }

@@ -18,14 +18,9 @@ import os
 import secrets
 import stat
 import struct
+from collections.abc import Callable, Mapping, Sequence
 
-from pytest_shelleval.sandboxes.local.world.layers import exists, innermost_first, place_of
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from pytest_shelleval.sandboxes.local.world.layers import Place
+from pytest_shelleval.sandboxes.local.world.layers import Place, exists, innermost_first, place_of
 
 # struct seccomp_notif: id, pid, flags; struct seccomp_data: number, architecture, instruction
 # pointer, six arguments. struct seccomp_notif_resp: id, value, error, flags.

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pytest_shelleval.sandboxes.local.inside import effects, watch
 from pytest_shelleval.sandboxes.local.inside.tampering import Tampering
 from pytest_shelleval.sandboxes.local.world import rootfs
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pytest_shelleval.sandboxes.local.world.layers import Place
+from pytest_shelleval.sandboxes.local.world.layers import Place
 
 
 class Observer:

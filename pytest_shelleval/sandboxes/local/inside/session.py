@@ -12,18 +12,14 @@ import os
 import select
 import signal
 import time
+from collections.abc import Callable
 
 from pytest_shelleval.sandboxes.local.inside.output import Output
 from pytest_shelleval.sandboxes.local.protocol import REPORT_DESCRIPTOR as _REPORT
 from pytest_shelleval.sandboxes.local.protocol import SCRIPT_DESCRIPTOR as _SCRIPT
+from pytest_shelleval.sandboxes.local.protocol import SCRIPT_LINK
 from pytest_shelleval.sandboxes.local.protocol import TEXT_DESCRIPTOR as _TEXT
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-LINK, TARGET = "bash", f"/proc/self/fd/{_SCRIPT}"
-"""A link that has to be in the directory where the shell starts; it takes it away."""
 # Bash reads a pipe byte by byte: longer texts come by a file.
 _INLINE = 2000
 _READY = b"ready"
@@ -49,7 +45,7 @@ class Session:
         self._reported = b""
         # Bash names its script in every message: it is started through a link of a good name.
         self.process = spawn(
-            ["bash", "--noprofile", "--norc", LINK],
+            ["bash", "--noprofile", "--norc", SCRIPT_LINK],
             {0: 0, 1: writing, 2: writing, _SCRIPT: script, _TEXT: text, _REPORT: report},
         )
         for descriptor in (script, report, writing):
@@ -79,7 +75,7 @@ class Session:
             if not part:
                 return False
             line += part
-        os.unlink(os.path.join(self.directory, os.fsencode(LINK)))
+        os.unlink(os.path.join(self.directory, os.fsencode(SCRIPT_LINK)))
         return line == _READY + b"\n"
 
     def inline(self, text: bytes) -> bool:

@@ -12,11 +12,7 @@ import marshal
 import os
 import shutil
 import stat
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any
+from collections.abc import Sequence
 
 MOST_BYTES = 32 << 20
 MOST_ENTRIES = 10_000
@@ -46,7 +42,7 @@ def take(parts: Sequence[tuple[str, int]]) -> bytes:
 
 class _Taker:
     def __init__(self) -> None:
-        self.entries: list[tuple[Any, ...]] = []
+        self.entries: list[tuple[object, ...]] = []
         self._room = MOST_BYTES
         self._hard: dict[tuple[int, int], str] = {}
 
@@ -62,7 +58,9 @@ class _Taker:
         finally:
             os.close(folder)
 
-    def _add(self, path: str, kind: int, status: os.stat_result, what: Any, more: Any) -> None:
+    def _add(
+        self, path: str, kind: int, status: os.stat_result, what: object, more: object
+    ) -> None:
         owner = (status.st_mode, status.st_uid, status.st_gid)
         self.entries.append(
             (path, kind, *owner, status.st_atime_ns, status.st_mtime_ns, what, more)

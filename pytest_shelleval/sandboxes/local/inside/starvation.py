@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 
 from pytest_shelleval.sandboxes.local.inside.watch import processes, read
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _PAUSE = 0.25
 _SHORTEST = 1.0

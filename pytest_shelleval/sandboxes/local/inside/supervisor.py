@@ -27,10 +27,7 @@ from pytest_shelleval.sandboxes.local.inside.session import Session
 from pytest_shelleval.sandboxes.local.inside.starvation import Share
 from pytest_shelleval.sandboxes.local.world import build as world
 from pytest_shelleval.sandboxes.local.world import etc, namespaces, rootfs
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from pytest_shelleval.sandboxes.local.world.layers import Place
+from pytest_shelleval.sandboxes.local.world.layers import Place
 
 _SHELL = "/bin/bash"
 _ENVIRONMENT = {

@@ -10,16 +10,10 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from collections.abc import Sequence
 
-from pytest_shelleval.sandboxes.local.inside.effects import Found
-from pytest_shelleval.sandboxes.local.world.layers import innermost_first, place_of
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pytest_shelleval.sandboxes.local.inside.effects import Walk
-    from pytest_shelleval.sandboxes.local.world.layers import Place
+from pytest_shelleval.sandboxes.local.inside.effects import Found, Walk
+from pytest_shelleval.sandboxes.local.world.layers import Place, innermost_first, place_of
 
 SEARCHED = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 """The folders of the shells' PATH, in order."""

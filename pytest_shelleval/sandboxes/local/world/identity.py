@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Iterator
 
 from pytest_shelleval.sandboxes.local.world.namespaces import (
     CLONE_NEWUSER,
@@ -17,10 +18,6 @@ from pytest_shelleval.sandboxes.local.world.namespaces import (
     setns,
     unshare,
 )
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _RANGE = 65536
 # Far above what accounts, containers and systemd use, and room for one range per zygote: the kernel

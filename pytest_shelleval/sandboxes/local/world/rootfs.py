@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from collections.abc import Mapping
 
 from pytest_shelleval.sandboxes.defaults import START_DIRECTORY
-from pytest_shelleval.sandboxes.local.inside import session
+from pytest_shelleval.sandboxes.local.protocol import SCRIPT_LINK, SCRIPT_TARGET
 from pytest_shelleval.sandboxes.local.world import etc, processors
 from pytest_shelleval.sandboxes.local.world.layers import Place
 from pytest_shelleval.sandboxes.local.world.namespaces import (
@@ -28,10 +29,6 @@ from pytest_shelleval.sandboxes.local.world.namespaces import (
     mount,
     pivot_root,
 )
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 HOME = START_DIRECTORY
 _LOCAL = "/usr/local"
@@ -241,7 +238,7 @@ def assemble(trees: list[Tree], disk: int) -> list[Place]:
     os.mkdir("/writable/0", 0o755)
     os.mkdir("/writable/0/home", 0o755)
     os.mkdir(f"/writable/0{HOME}", 0o755)
-    os.symlink(session.TARGET, f"/writable/0{HOME}/{session.LINK}")
+    os.symlink(SCRIPT_TARGET, f"/writable/0{HOME}/{SCRIPT_LINK}")
     for number, tree in enumerate(trees):
         target = f"/new/{tree.path}"
         if not tree.writable:
