@@ -53,7 +53,7 @@ def test_the_wheel(distributions: Path) -> None:
     assert names == {path.relative_to(ROOT).as_posix() for path in there}
     assert "pytest_shelleval/report/assets/report.html.j2" in names
     assert about["Version"] == __version__
-    assert set(about.get_all("Provides-Extra", [])) == {"dev", "docker", "serve"}
+    assert set(about.get_all("Provides-Extra", [])) == {"dev", "docker", "mutants", "serve"}
     assert "shelleval = pytest_shelleval.plugin" in entries
     assert "shelleval = pytest_shelleval.cli.main:main" in entries
 
