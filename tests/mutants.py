@@ -33,6 +33,12 @@ from cosmic_ray.work_item import MutationSpec, TestOutcome, WorkResult
 ROOT = Path(__file__).resolve().parents[1]
 MOST_AT_ONCE = 2
 MOST_SURVIVORS = 0.1
+_SAME = frozenset(
+    f"core/ReplaceComparisonOperator_{a}_{b}"
+    for pair in (("Eq", "Is"), ("NotEq", "IsNot"))
+    for a, b in (pair, pair[::-1])
+)
+"""These change nothing for literals, None, True and False."""
 _NOT_COPIED = shutil.ignore_patterns(".*", "__pycache__", "dist", "build")
 _Place = tuple[int, int]
 """Line, from 1, and column, from 0."""
@@ -44,8 +50,8 @@ def mutants_of(path: Path) -> Iterator[MutationSpec]:
     tree = get_ast_from_path(ROOT / path)
     for name in operator_names():
         operator = get_operator(name)
-        if operator.arguments():
-            continue  # these have to be told what to do
+        if name in _SAME or operator.arguments():  # the latter have to be told what to do
+            continue
         positions = (
             each for node in ast_nodes(tree) for each in operator().mutation_positions(node)
         )

@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 
 from pytest_shelleval.core.errors import UserError
-from pytest_shelleval.core.files import JsonLinesWriter, locked, read_json_lines, replace_file
+from pytest_shelleval.core.files import (
+    JsonLinesReader,
+    JsonLinesWriter,
+    locked,
+    read_json_lines,
+    replace_file,
+)
 
 
 def records(path: Path) -> list[object]:
@@ -57,6 +63,17 @@ def test_broken_lines_are_all_named(tmp_path: Path) -> None:
     first, second = str(caught.value).splitlines()
     assert first.startswith(f"{path}:2: not JSON")
     assert second == f"{path}:3: a JSON object is expected on every line"
+
+
+@pytest.mark.parametrize("line", ["broken", "[" * 100_000, ""])
+def test_a_line_that_is_no_longer_what_it_was_is_named(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"n": 1}\n' + line + "\n")
+    reader = JsonLinesReader(path)
+    assert reader.read(0) == {"n": 1}
+    with pytest.raises(UserError, match=rf"can't read {path}: "):
+        reader.read(9)
+    reader.close()
 
 
 def test_a_full_disk_leaves_no_half_line(tmp_path: Path) -> None:

@@ -40,6 +40,17 @@ def loaded(folder: Path) -> Ledger:
     return found
 
 
+def test_a_line_tells_status_and_execution_key(tmp_path: Path) -> None:
+    fill(tmp_path / "results.jsonl", record("a"), record("b", execution_key=None, status="failed"))
+    fill(tmp_path / "results.earlier.jsonl", record("c", execution_key=7))
+    found = loaded(tmp_path).lines
+    assert {key[0]: (line.status, line.key) for key, line in found.items()} == {
+        "a": ("passed", "k"),
+        "b": ("failed", None),
+        "c": ("passed", None),
+    }
+
+
 def test_what_is_kept_thrown_away_and_put_aside(tmp_path: Path) -> None:
     fill(tmp_path / "results.jsonl", *(record(name, "new") for name in "abc"))
     fill(tmp_path / "results.earlier.jsonl", *(record(name, "old") for name in "cde"))
