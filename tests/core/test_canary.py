@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pytest_shelleval.core.canary import suspicious
+from pytest_shelleval.core.canary import examine, suspicious
 from pytest_shelleval.core.errors import SandboxError
 from pytest_shelleval.core.execution import Execution, ExecutionPolicy
 from pytest_shelleval.core.reasons import sentence_of
@@ -208,3 +208,15 @@ def test_programs_that_were_not_found_are_looked_for() -> None:
         )
         assert run(source).missing == {"rg": None}
         assert canaries(source) == 1
+
+
+def test_a_canary_that_is_cut_off_after_its_word_is_sound() -> None:
+    """What is not told of programs is not known of them."""
+
+    class Curt(ScriptedSandbox):
+        def exec(self, text: str, *, timeout: float, cwd: str | None = None) -> ExecResult:
+            said = super().exec(text, timeout=timeout, cwd=cwd)
+            return done(0, said.output.splitlines()[0])
+
+    health = examine(Curt(Scripted(Turns())), ["rg", "fd"])
+    assert (health.fault, dict(health.programs)) == ("", {})

@@ -49,6 +49,16 @@ def test_the_verdict_needs_both_command_and_condition(
     assert source.open == 0
 
 
+def test_a_reply_without_a_command_is_a_failure_in_every_field() -> None:
+    result = Result.of(task(), command(None))
+    result.fail_without_command("the model declined")
+    record = result.to_record()
+    assert (record["status"], record["error"]) == ("failed", "the model declined")
+    for name in ("overall_success", "command_success", "test_passed"):
+        assert record[name] is False
+    assert result.failure_reason() == "no command: the model declined"
+
+
 def test_separate_steps_start_afresh() -> None:
     source = Scripted(lambda text: done())
     run(source, task("one # comment", "two"))
