@@ -56,7 +56,7 @@ def test_a_reply_without_a_command_is_a_failure_in_every_field() -> None:
     assert (record["status"], record["error"]) == ("failed", "the model declined")
     for name in ("overall_success", "command_success", "test_passed"):
         assert record[name] is False
-    assert result.failure_reason() == "no command: the model declined"
+    assert sentence_of(result) == "no command: the model declined"
 
 
 def test_separate_steps_start_afresh() -> None:
