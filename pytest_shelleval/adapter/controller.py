@@ -19,6 +19,7 @@ from pytest_shelleval.core.provenance import git_commit, versions
 from pytest_shelleval.report.words import inert
 
 if TYPE_CHECKING:
+    from pytest_shelleval.adapter.ahead import Ahead
     from pytest_shelleval.core.scratch import Scratch
     from pytest_shelleval.core.summary import ResultCounts
     from pytest_shelleval.models.money import Prices
@@ -34,18 +35,19 @@ class Controller:
 
     def __init__(self, config: pytest.Config, run: Run) -> None:
         from pytest_shelleval.adapter.recorder import Recorder
-        from pytest_shelleval.adapter.reuse import known_of
+        from pytest_shelleval.adapter.reuse import reuse_of
 
         self.config = config
         self.run = run
         self.phase1 = Phase1(config, run)
         self.recorder = Recorder(
-            run, known_of(config, run), failed_again=bool(config.getoption("lf", False))
+            run, reuse_of(config, run), failed_again=bool(config.getoption("lf", False))
         )
         self._failed_reports = 0
         self._started = time.monotonic()
         self._scratch: Scratch | None = None
         self.outcome: RunOutcome | None = None
+        self._ahead: Ahead | None = None
         self._forecast: list[str] = []
 
     # -- start ------------------------------------------------------------------------------------
@@ -138,7 +140,7 @@ class Controller:
 
         clean_up_after_killed_runs(self.run.sandbox_spec)
         try:
-            self._scratch = Scratch("snapshots", "verdicts")
+            self._scratch = Scratch("snapshots")
         except OSError as error:
             raise UserError(f"can't make a temporary folder: {error}") from error
         self.run.state_directory = self._scratch.path
@@ -194,13 +196,38 @@ class Controller:
                 session.items.clear()
         if self.only_shows and not distributed and self.run.settings.phase != "execution":
             self._look_ahead(item.nodeid for item in session.items)
-        outcome = yield
+        if ready and not distributed:
+            self._begin_ahead(session)
+        try:
+            outcome = yield
+        finally:
+            self._end_ahead()
         asked = self.phase1.summary
         if asked is not None and self.run.settings.phase == "inference":
             session.testsfailed += asked.unanswered
         elif self.recorder.selected:
             self._gate(session)
         return outcome
+
+    def _begin_ahead(self, session: pytest.Session) -> None:
+        """Execute ahead of pytest what may be."""
+        from pytest_shelleval.adapter.ahead import AHEAD, Ahead, why_alone
+
+        if self.recorder.selected and not why_alone(self.config):
+            try:
+                self._ahead = Ahead(self.config, self.run, session.items)
+            except SandboxUnavailable as error:
+                raise usage_error(error) from error
+            self.config.stash[AHEAD] = self._ahead
+
+    def _end_ahead(self) -> None:
+        """End what is under way, and write what has ended."""
+        from pytest_shelleval.adapter.ahead import AHEAD
+
+        if self._ahead is not None:
+            del self.config.stash[AHEAD]
+            self._ahead.end(self.recorder.add)
+            self._ahead = None
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -219,6 +246,8 @@ class Controller:
             record = self._crashed(self.run.cases[report.nodeid], str(report.longrepr))
         if record is not None:
             self.recorder.add(report.nodeid, record)
+            if self._ahead is not None:
+                self._ahead.recorded(report.nodeid)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
@@ -233,12 +262,10 @@ class Controller:
     def _crashed(self, case: Case, reason: str) -> dict[str, Any]:
         from pytest_shelleval.core.results import Result, empty_command
 
-        command = self.run.command_of(case)
-        result = Result.of(
-            case.task,
-            command or empty_command(case.task, case.model, case.sample),
-        )
-        result.execution_key = self.run.execution_key(case.task, command)
+        found = self.run.command_for(case)
+        stand_in = empty_command(case.task, case.model, case.sample)
+        result = Result.of(case.task, found.command or stand_in)
+        result.execution_key = found.execution_key
         result.fail_as_error("crashed", reason)
         _log.error("%s: its worker is gone: %s", result.name, reason)
         return result.to_record()

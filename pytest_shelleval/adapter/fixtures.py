@@ -78,7 +78,7 @@ def shelleval_command(shelleval_task: Task) -> Command:
 
     item = current_item()
     commands = cast("CommandStore", item.funcargs["shelleval_commands"])
-    return find_command(item, shelleval_task, commands)
+    return find_command(item, commands)
 
 
 @pytest.fixture

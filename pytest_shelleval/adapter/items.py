@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from pytest_shelleval.core.execution import Execution
     from pytest_shelleval.core.results import Result
     from pytest_shelleval.core.sandbox import Sandbox, SandboxProvider
-    from pytest_shelleval.core.tasks import Task
-    from pytest_shelleval.core.verdicts import Claim
     from pytest_shelleval.settings.settings import Settings
 
 
@@ -90,7 +88,9 @@ class TaskItem(pytest.Function):
     origin: str | None
     """``replayed`` where an earlier run has the result, ``reused`` where another item of this run has
     it; then nothing is executed."""
-    _claim: Claim | None
+    ahead: bool
+    """Whether the engine has executed it, and its fixtures have nothing to do."""
+    _shared: str | None
 
     @property
     def run(self) -> Run:
@@ -106,7 +106,8 @@ class TaskItem(pytest.Function):
         """
         self.case = case
         # all at once, here: so items share the table of their attributes' names
-        self.execution, self.result, self.origin, self._claim = None, None, None, None
+        self.execution, self.result, self.origin, self._shared = None, None, None, None
+        self.ahead = False
         task = case.task
         facts: dict[str, Any] = {}
         if case.model is not None:
@@ -127,37 +128,58 @@ class TaskItem(pytest.Function):
         self.result = self.execution = None
 
     def setup(self) -> None:
-        """Set up the fixtures, unless the result is known already."""
-        from pytest_shelleval.adapter.reuse import known_of
+        """Take the result if there is one, or will be; else set up the fixtures to execute."""
+        from pytest_shelleval.adapter.reuse import reuse_of
 
-        known = known_of(self.config, self.run)
-        self.origin = None
-        self.result = known.replayed(self.nodeid)
+        reuse = reuse_of(self.config, self.run)
+        self.origin, self.ahead = None, False
+        self.result = reuse.replayed(self.nodeid)
         if self.result is not None:
             self.origin = "replayed"
             return
-        self._claim = known.claim(self.nodeid, self.case)
-        if self._claim is not None and self._claim.known is not None:
-            self._reuse(self._claim.known)
-        else:
-            _current.append(self)
+        self._shared = reuse.shared_key(self.case)
+        known = reuse.known(self.nodeid, self._shared)
+        if known is not None:
+            self._reuse(known)
+            return
+        _current.append(self)
+        if not self._take():
             super().setup()
 
-    def _reuse(self, result: Result) -> None:
-        from pytest_shelleval.core.verdicts import passed_on
+    def _take(self) -> bool:
+        """Take the result from what was executed ahead, if there is such a thing."""
+        from pytest_shelleval.adapter.ahead import AHEAD
 
-        command = self.run.command_of(self.case)
-        assert command is not None, "only commands are claimed"
+        ahead = self.config.stash.get(AHEAD, None)
+        taken = None if ahead is None else ahead.take(self)
+        if taken is None:
+            return False
+        result, runner = taken
+        if runner == self.nodeid:
+            self.result, self.ahead = result, True
+        else:
+            self._reuse(replace(result, reused_from=runner))
+        if not _ITEM_FIXTURES.issuperset(self.fixturenames):
+            # fixtures of others that every test has (autouse); those of an execution are not made
+            self.funcargs.update(dict.fromkeys(_ITEM_FIXTURES))
+            super().setup()
+        return True
+
+    def _reuse(self, result: Result) -> None:
+        from pytest_shelleval.core.replay import passed_on
+
+        found = self.run.command_for(self.case)
+        assert found.command is not None, "only commands have a shared key"
         self.origin = "reused"
-        self.result = passed_on(result, self.case.task, command)
+        self.result = passed_on(result, self.case.task, found.command)
 
     def settle(self) -> None:
-        """Leave the result to items with the same command; may be repeated."""
-        claim, self._claim = self._claim, None
-        if claim is not None and self.result is not None:
-            claim.keep(self.result, self.nodeid)
-        if claim is not None:
-            claim.release()
+        """Leave the result to items with the same execution; may be repeated."""
+        from pytest_shelleval.adapter.reuse import reuse_of
+
+        if self._shared is not None and self.result is not None:
+            reuse_of(self.config, self.run).keep(self.nodeid, self._shared, self.result)
+            self._shared = None
 
     def teardown(self) -> None:
         """Tear down; the fixtures have been already."""
@@ -167,7 +189,7 @@ class TaskItem(pytest.Function):
 
     def runtest(self) -> None:
         """Run the task, or say again what came of it."""
-        if self.origin is None:
+        if self.origin is None and not self.ahead:
             super().runtest()
         elif self.result is not None and self.result.status != "passed":
             raise NotPassed(self.result.status)
@@ -196,6 +218,20 @@ class TaskItem(pytest.Function):
         folder = self.run.settings.output_dir
         return reproduction(relative(folder, self.config.invocation_params.dir), self.name)
 
+
+_ITEM_FIXTURES = frozenset(
+    {
+        "pytestconfig",
+        "request",
+        "shelleval_command",
+        "shelleval_commands",
+        "shelleval_sandbox",
+        "shelleval_sandboxes",
+        "shelleval_settings",
+        "shelleval_task",
+    }
+)
+"""What an item needs to execute."""
 
 _current: list[TaskItem] = []
 """The item that is set up or run; a run of pytest inside a test has its own on top."""
@@ -258,7 +294,7 @@ def start_execution(item: TaskItem, command: Command) -> Execution:
     return execution
 
 
-def find_command(item: TaskItem, task: Task, commands: CommandStore) -> Command:
+def find_command(item: TaskItem, commands: CommandStore) -> Command:
     """The command that *item* is to run.
 
     Raises InferenceFailed when there is none, and NotPassed when the model did reply, but with no
@@ -267,28 +303,14 @@ def find_command(item: TaskItem, task: Task, commands: CommandStore) -> Command:
     from pytest_shelleval.core.results import Result, empty_command
 
     case = item.case
-    command = commands.for_execution(task, case.model, case.sample)
-    if command is not None and command.task != task.task:
-        reason = (
-            "the command in commands.jsonl is for another text of this task; ask the model anew"
-        )
-        command = None
-    elif command is None:
-        reason = "commands.jsonl has no command for this task; run --shelleval-phase=inference"
-    else:
-        # the dataset is the truth for what is run around the command
-        command = replace(
-            command,
-            setup_commands=list(task.setup_commands),
-            success_condition=task.success_condition,
-        )
-        if command.generated_command is not None:
-            return command
-        reason = command.error or "the model gave no command"
-    item.result = Result.of(task, command or empty_command(task, case.model, case.sample))
-    item.result.execution_key = item.run.execution_key(task, command)
-    if command is not None and command.answered:
-        item.result.fail_without_command(reason)
-        raise NotPassed(reason)
-    item.result.fail_as_error("inference", reason)
-    raise InferenceFailed(reason)
+    found = item.run.command_for(case, commands)
+    if found.command is not None and not found.lack:
+        return found.command
+    stand_in = empty_command(case.task, case.model, case.sample)
+    item.result = Result.of(case.task, found.command or stand_in)
+    item.result.execution_key = found.execution_key
+    if found.command is not None and found.command.answered:
+        item.result.fail_without_command(found.lack)
+        raise NotPassed(found.lack)
+    item.result.fail_as_error("inference", found.lack)
+    raise InferenceFailed(found.lack)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pytest_shelleval.adapter.reuse import Known
+from pytest_shelleval.adapter.reuse import Reuse
 from pytest_shelleval.adapter.run import Case, Run
 from pytest_shelleval.adapter.shown import usage_error
 from pytest_shelleval.core.errors import UserError
@@ -19,7 +19,7 @@ from pytest_shelleval.core.summary import Key, ResultCounts
 class Recorder:
     """What the controller knows of results; see :class:`~pytest_shelleval.core.ledger.Ledger`."""
 
-    def __init__(self, run: Run, known: Known, *, failed_again: bool) -> None:
+    def __init__(self, run: Run, reuse: Reuse, *, failed_again: bool) -> None:
         """*failed_again*: what failed is run and not replayed (``--lf``)."""
         self.run = run
         self.counts = ResultCounts()
@@ -31,7 +31,7 @@ class Recorder:
         """Results of earlier runs that stay, of items that this run did not select."""
         self.lost = ""
         """Why results could not be written, if so."""
-        self._known = known
+        self._reuse = reuse
         self._failed_again = failed_again
         self._ledger = Ledger(run.settings.output_dir)
         self._aside = 0
@@ -69,7 +69,7 @@ class Recorder:
         if self.run.replay_file is not None:
             cases, lines = self.run.cases, self._ledger.lines
             offsets = {nodeid: lines[ident].offset for nodeid, ident in replayed.items()}
-            shared = {self._known.shared_key(cases[nodeid]): nodeid for nodeid in replayed}
+            shared = {self._reuse.shared_key(cases[nodeid]): nodeid for nodeid in replayed}
             verdicts = {key: nodeid for key, nodeid in shared.items() if key is not None}
             Replay(self._ledger.results, offsets, verdicts).save(self.run.replay_file)
 
@@ -79,14 +79,9 @@ class Recorder:
         replayed: dict[str, Key] = {}
         kept: set[Key] = set()
         for nodeid, case in self.run.cases.items() if lines else ():
-            command = self.run.command_of(case)
             ident = self._id_of(case)
             line = lines.get(ident)
-            if (
-                line is None
-                or line.key != self.run.execution_key(case.task, command)
-                or (command is not None and command.task != case.task.task)
-            ):
+            if line is None or line.key != self.run.command_for(case).execution_key:
                 continue
             if nodeid not in selected:
                 kept.add(ident)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_shelleval.adapter.run import Case, Run
+from pytest_shelleval.adapter.run import Case, CaseCommand, Run
 
 if TYPE_CHECKING:
     from pytest_shelleval.core.results import Result
-    from pytest_shelleval.core.verdicts import Claim
 
 _OWN_HOOKS = ("pytest_shelleval_score", "pytest_shelleval_sandboxes")
 _OWN_FIXTURES = ("shelleval_command", "shelleval_sandbox", "shelleval_sandboxes")
+OWN_FIXTURES = (*_OWN_FIXTURES, "shelleval_commands", "shelleval_settings", "shelleval_task")
+"""The fixtures of an item that a user may override."""
 
 
 def has_own(config: pytest.Config, *names: str) -> bool:
@@ -25,10 +27,10 @@ def has_own(config: pytest.Config, *names: str) -> bool:
 
 
 def own_names(config: pytest.Config) -> set[str]:
-    """Hooks and fixtures about sandboxes and verdicts that are not this plugin's."""
+    """Hooks about sandboxes and verdicts, and fixtures of items, that are not this plugin's."""
     hooks = {name for name in _OWN_HOOKS if getattr(config.hook, name).get_hookimpls()}
     fixtures = {name for each in config.pluginmanager.get_plugins() for name in _fixtures_of(each)}
-    return hooks | fixtures.intersection(_OWN_FIXTURES)
+    return hooks | fixtures.intersection(OWN_FIXTURES)
 
 
 def _fixtures_of(holder: object) -> Iterator[str]:
@@ -46,52 +48,57 @@ def _fixtures_of(holder: object) -> Iterator[str]:
                 yield value.name if value.name != value.__name__ else attribute
 
 
-class Known:
+class Reuse:
     """What one process knows of results without executing anything."""
 
     def __init__(self, run: Run, config: pytest.Config) -> None:
         self._run = run
         self._config = config
+        self._executed: dict[str, Result] = {}
 
     def replayed(self, nodeid: str) -> Result | None:
-        """The result of an earlier run for the item *nodeid*, where it counts still."""
+        """The result of an earlier run for the item *nodeid*, if it still counts."""
         return None if self._run.replay is None else self._run.replay.result(nodeid)
 
-    def claim(self, nodeid: str, case: Case) -> Claim | None:
-        """The place that *case* shares with others of the same command; None where there is none.
+    def known(self, nodeid: str, key: str | None) -> Result | None:
+        """The result that items of the shared *key* have: of this process, or of an earlier run.
 
-        Waits while another process executes that command. A claim must be released.
+        ``reused_from`` names the item that was executed.
         """
-        from pytest_shelleval.core.verdicts import Claim
-
-        key, folder = self.shared_key(case), self._run.state_directory
-        # on another machine than the controller's there is no such folder
-        if key is None or folder is None or not folder.is_dir():
+        if key is None:
             return None
-        claim = Claim(folder / "verdicts", key, key.partition("-")[0])
+        found = self._executed.get(key)
         replay = self._run.replay
-        if claim.known is None and replay is not None and key in replay.verdicts:
-            claim.known = replay.result(replay.verdicts[key])
-            if claim.known is not None and claim.known.reused_from is None:
-                claim.known.reused_from = replay.verdicts[key]
-        if claim.known is not None and claim.known.reused_from == nodeid:
-            claim.known = None  # it is run again, on purpose
-        return claim
+        if found is None and replay is not None and key in replay.verdicts:
+            found = replay.result(replay.verdicts[key])
+            if found is not None and found.reused_from is None:
+                found.reused_from = replay.verdicts[key]
+        # its own earlier result is not replayed: it is run again, on purpose
+        return None if found is None or found.reused_from == nodeid else found
 
-    def shared_key(self, case: Case) -> str | None:
-        """What all items have in common that come to the same; None where *case* is alone."""
+    def keep(self, nodeid: str, key: str | None, result: Result) -> None:
+        """Leave a *result* with a verdict, of the item *nodeid*, to the others of the shared *key*."""
+        from pytest_shelleval.core.ledger import FINISHED
+
+        same = key is not None and result.execution_key == key.partition("-")[0]
+        if key is not None and same and result.status in FINISHED and result.reused_from is None:
+            self._executed.setdefault(key, replace(result, reused_from=nodeid))
+
+    def shared_key(self, case: Case, found: CaseCommand | None = None) -> str | None:
+        """The key that all items with the same execution share; None if *case* is alone.
+
+        *found* is its command, if the caller has it.
+        """
         if not self._run.settings.reuse:
             return None
-        key = self._key(case)
-        return key if key in self._repeated else None
+        key = self._key(case, found)
+        return key if key in self.repeated else None
 
-    def _key(self, case: Case) -> str | None:
-        command = self._run.command_of(case)
-        if command is None or command.generated_command is None:
+    def _key(self, case: Case, found: CaseCommand | None = None) -> str | None:
+        found = found or self._run.command_for(case)
+        if found.lack:
             return None
-        if command.task != case.task.task:
-            return None  # written for another text: it will not be run
-        key = self._run.execution_key(case.task, command)
+        key = found.execution_key
         return f"{key}-{case.task.task_id}" if self._by_task else key
 
     @cached_property
@@ -100,16 +107,17 @@ class Known:
         return has_own(self._config, *_OWN_HOOKS, *_OWN_FIXTURES)
 
     @cached_property
-    def _repeated(self) -> frozenset[str]:
+    def repeated(self) -> dict[str, int]:
+        """How many items of the run have each key that several have."""
         found = Counter(self._key(case) for case in self._run.cases.values())
-        return frozenset(key for key, times in found.items() if key is not None and times > 1)
+        return {key: times for key, times in found.items() if key is not None and times > 1}
 
 
-KNOWN: pytest.StashKey[Known] = pytest.StashKey()
+REUSE: pytest.StashKey[Reuse] = pytest.StashKey()
 
 
-def known_of(config: pytest.Config, run: Run) -> Known:
+def reuse_of(config: pytest.Config, run: Run) -> Reuse:
     """What this process knows."""
-    if KNOWN not in config.stash:
-        config.stash[KNOWN] = Known(run, config)
-    return config.stash[KNOWN]
+    if REUSE not in config.stash:
+        config.stash[REUSE] = Reuse(run, config)
+    return config.stash[REUSE]

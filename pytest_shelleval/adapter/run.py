@@ -50,6 +50,17 @@ class Case:
     sample: int
 
 
+@dataclass(frozen=True, slots=True)
+class CaseCommand:
+    """What there is to run for a case."""
+
+    command: Command | None
+    """With the dataset's setup and condition; None: nothing was asked, or for another text."""
+    lack: str
+    """Why there is nothing to run; empty if there is."""
+    execution_key: str
+
+
 class Run:
     """The run as this process sees it; everything is loaded when first asked for."""
 
@@ -198,9 +209,29 @@ class Run:
         if commands is not None:
             commands.close()
 
-    def command_of(self, case: Case) -> Command | None:
-        """The command that commands.jsonl has for *case*."""
-        return self.commands.for_execution(case.task, case.model, case.sample)
+    def command_for(self, case: Case, commands: CommandStore | None = None) -> CaseCommand:
+        """What *commands*, or commands.jsonl, has for *case*."""
+        task = case.task
+        store = self.commands if commands is None else commands
+        command = store.for_execution(task, case.model, case.sample)
+        lack = ""
+        if command is None:
+            lack = "commands.jsonl has no command for this task; run --shelleval-phase=inference"
+        elif command.task != task.task:
+            command = None
+            lack = (
+                "the command in commands.jsonl is for another text of this task; ask the model anew"
+            )
+        else:
+            # the dataset is the truth for what is run around the command
+            command = replace(
+                command,
+                setup_commands=list(task.setup_commands),
+                success_condition=task.success_condition,
+            )
+            if command.generated_command is None:
+                lack = command.error or "the model gave no command"
+        return CaseCommand(command, lack, self.execution_key(task, command))
 
     def execution_key(
         self, task: Task, command: Command | None, policy: ExecutionPolicy | None = None

@@ -39,6 +39,8 @@ def complete_report(item: TaskItem, call: pytest.CallInfo[Any], report: pytest.T
         item.settle()
         if error is None:
             item.forget()
+    if report.when == "setup" and item.ahead:
+        report.duration = 0.0  # waiting for the engine is no time of this item's
     if report.when == "teardown" or (report.when == "setup" and error is None) or report.skipped:
         return
     result = item.result
@@ -57,6 +59,8 @@ def complete_report(item: TaskItem, call: pytest.CallInfo[Any], report: pytest.T
     if result is None:
         return
     item.settle()
+    if item.ahead and isinstance(error, NotPassed | None):
+        report.duration = sum(result.durations.values())
     if item.origin is not None:
         setattr(report, ORIGIN, item.origin)
     if report.failed:

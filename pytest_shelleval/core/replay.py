@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,3 +95,21 @@ class Replay:
         except (OSError, ValueError) as error:
             raise UserError(f"can't read {path}: {error}") from error
         return cls(Path(results), offsets, verdicts)
+
+
+def passed_on(result: Result, task: Task, command: Command) -> Result:
+    """*result*, of another sample or model, as that of *command* for *task*.
+
+    No time was spent on it: ``durations`` is empty, so that sums are of what was executed.
+    """
+    return replace(
+        result,
+        command=replace(
+            command,
+            setup_commands=list(task.setup_commands),
+            success_condition=task.success_condition,
+        ),
+        tags=list(task.tags),
+        difficulty_level=task.difficulty_level,
+        durations={},
+    )

@@ -51,6 +51,8 @@ class SandboxSpec:
     """Whether a SoS option was given, which decides ``auto``."""
     sos_token: str | None = None
     sos_permits: int | None = None
+    concurrency: int = 1
+    """Sandboxes that one process uses at a time."""
     workers: int = 1
     """Processes that share the servers' permits."""
     state_directory: Path | None = None
@@ -79,6 +81,10 @@ class SandboxKind(ABC):
     def identity(self, spec: SandboxSpec) -> Mapping[str, Any]:
         """What of *spec*, beside kind and limits, may decide a verdict; JSON values."""
         return {}
+
+    def concurrency(self, spec: SandboxSpec) -> int:
+        """Executions at a time in one process if the user does not say."""
+        return 1
 
     def asked_for(self, spec: SandboxSpec) -> bool:
         """Whether options that only this kind has were given, so that ``auto`` stands for it."""

@@ -81,6 +81,14 @@ def provide(spec: SandboxSpec) -> SandboxProvider:
     return kind_of(name).provide(replace(spec, kind=name))
 
 
+def concurrency(spec: SandboxSpec) -> int:
+    """Executions of *spec* at a time in one process if the user does not say.
+
+    Raises SandboxUnavailable.
+    """
+    return kind_of(_AUTO_ORDER[0] if spec.kind == AUTO else spec.kind).concurrency(spec)
+
+
 def identity(spec: SandboxSpec) -> dict[str, Any]:
     """What of *spec* may decide a verdict, as JSON values."""
     kind = _AUTO_ORDER[0] if spec.kind == AUTO else spec.kind

@@ -38,6 +38,7 @@ class Settings:
     sandbox_image: str
     samples: int
     inference_concurrency: int
+    execution_concurrency: int | None
     request_timeout: float
     extra_body: dict[str, Any] | None
     structured: bool
@@ -123,7 +124,6 @@ class Settings:
             kind=self.sandbox,
             limits=self.limits,
             image=self.sandbox_image,
-            pool_size=self.pool_size,
             rootfs=self.rootfs,
             network=self.network,
             sos_urls=self.sos_url,

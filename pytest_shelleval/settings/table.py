@@ -8,6 +8,7 @@ from typing import Any
 
 from pytest_shelleval.sandboxes.defaults import DEFAULT_IMAGE
 from pytest_shelleval.settings.values import (
+    automatic,
     json_object,
     limit,
     number,
@@ -164,6 +165,13 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("samples", "1", "commands to ask for per task, for pass@k", whole(1)),
     Option("inference-concurrency", "16", "model requests in flight at most", whole(1)),
+    Option(
+        "execution-concurrency",
+        "auto",
+        "executions at a time in this process",
+        automatic(whole(1)),
+        more=": local, a usable core each and one more; docker 8; sos what the servers allow",
+    ),
     Option("request-timeout", "120", "seconds for one request to the model", seconds),
     Option(
         "extra-body",
@@ -224,9 +232,8 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "pool-size",
         "",
-        "sandboxes made ahead, per worker",
+        "accepted, no effect: chosen by itself",
         whole(0),
-        more=" (default: local 1, docker 2, sos 1)",
     ),
     Option(
         "steps",

@@ -33,6 +33,15 @@ def optional(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     return parse_or_none
 
 
+def automatic(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """What *parse* takes, and ``auto``, which is None."""
+
+    def parse_or_none(text: str) -> Any:
+        return None if text.lower() == "auto" else parse(text)
+
+    return parse_or_none
+
+
 def number(text: str) -> float:
     """Numbers of at least 0."""
     try:

@@ -38,6 +38,10 @@ class DockerKind(SandboxKind):
             progress=progress,
         )
 
+    def concurrency(self, spec: SandboxSpec) -> int:
+        """More than that gains nothing at one engine."""
+        return 8
+
     def identity(self, spec: SandboxSpec) -> Mapping[str, Any]:
         """Image and network."""
         return {"image": spec.image, "network": spec.network}

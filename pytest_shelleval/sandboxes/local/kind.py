@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,6 +29,10 @@ class LocalKind(SandboxKind):
             snapshots=None if state is None else state / "snapshots",
             turns=None if state is None else Turns(state),
         )
+
+    def concurrency(self, spec: SandboxSpec) -> int:
+        """One for each core that this process may use, and one more: some of them wait."""
+        return len(os.sched_getaffinity(0)) + 1
 
     def identity(self, spec: SandboxSpec) -> Mapping[str, Any]:
         """The root file system."""

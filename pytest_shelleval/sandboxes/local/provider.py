@@ -269,39 +269,49 @@ class LocalProvider:
         return dict(self._zygote.facts) if self._zygote else {}
 
     def acquire(self) -> LocalSandbox:
-        """A fresh sandbox."""
+        """A fresh sandbox; may be called by several threads at a time."""
+        for attempt in (1, 2):
+            zygote: Zygote | None = None
+            try:
+                with self._lock:
+                    self._forget_ended()
+                    zygote = self._running_zygote()
+                    control = self._next(zygote)
+                sandbox = self._when_ready(control)
+                break
+            except SandboxUnavailable:
+                self._give_up(zygote)
+                raise
+            except (OSError, SandboxError) as error:
+                self._give_up(zygote)
+                if attempt == 2:
+                    room = crowded()
+                    reason = f"{error}; {room}" if room else str(error)
+                    raise SandboxError(f"No local sandbox could be made: {reason}") from error
         with self._lock:
-            self._forget_ended()
-            for attempt in (1, 2):
-                try:
-                    sandbox = self._next()
-                    break
-                except SandboxUnavailable:
-                    self._stop_zygote()
-                    raise
-                except (OSError, SandboxError) as error:
-                    self._stop_zygote()
-                    if attempt == 2:
-                        room = crowded()
-                        reason = f"{error}; {room}" if room else str(error)
-                        raise SandboxError(f"No local sandbox could be made: {reason}") from error
             self._given.append(sandbox)
-            return sandbox
+        return sandbox
 
-    def _next(self) -> LocalSandbox:
+    def _running_zygote(self) -> Zygote:
         if self._zygote is None:
             try:
                 image = folder_of(self._image) if self._image is not None else None
                 self._zygote = Zygote(self._limits, image)
             except ZygoteRefused as refusal:
                 raise _refusal(refusal.facts) from refusal
+        return self._zygote
+
+    def _next(self, zygote: Zygote) -> socket.socket:
+        """The control socket of the next sandbox, which may not be ready yet."""
         # Made while its predecessor is used, a sandbox slows it down: as long as they are ready when
         # they are wanted, the next one waits for the end of a task.
         if not self._spares or not select.select([self._spares[0]], [], [], 0)[0]:
             self._eager = _EAGER
-        self._fill(0 if self._eager else 1)
+        self._fill(zygote, 0 if self._eager else 1)
         self._eager = max(0, self._eager - 1)
-        control = self._spares.popleft()
+        return self._spares.popleft()
+
+    def _when_ready(self, control: socket.socket) -> LocalSandbox:
         try:
             answer = receive(control, time.monotonic() + _READY_SECONDS)
         except OSError:
@@ -314,11 +324,16 @@ class LocalProvider:
         self._proven = True
         return LocalSandbox(control, answer.descriptors[0], self._rootfs, self._refill)
 
-    def _fill(self, missing: int) -> None:
+    def _give_up(self, zygote: Zygote | None) -> None:
+        """Start anew with another zygote, unless another thread has done so."""
+        with self._lock:
+            if zygote is self._zygote:
+                self._stop_zygote()
+
+    def _fill(self, zygote: Zygote, missing: int) -> None:
         """Ask for spares until only *missing* of them do."""
-        assert self._zygote is not None
         while len(self._spares) <= self._pool_size - missing:
-            self._spares.append(self._zygote.request(self._shell_first))
+            self._spares.append(zygote.request(self._shell_first))
 
     def _refill(self, closed: LocalSandbox) -> None:
         """A sandbox was closed: time to make the next."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -115,6 +116,21 @@ class Fleet:
         now = time.monotonic()
         left = [server.again - now for server in self.servers if server.failure]
         return max(0.02, min(left, default=0.1))
+
+
+def permits_of(urls: Sequence[str], token: str | None, limit: int | None) -> int:
+    """Sandboxes that the servers at *urls* allow at a time together, at most *limit* on each.
+
+    A server that does not say counts as SoS's default, one that does not answer as none; at least 1.
+    """
+    api, most = Api(list(urls), token), 0
+    try:
+        for url in dict.fromkeys(each.rstrip("/") for each in urls):
+            with contextlib.suppress(Unreachable, SandboxUnavailable):
+                most += limit or api.health(url).max_sandboxes or DEFAULT_PERMITS
+    finally:
+        api.close()
+    return max(1, most)
 
 
 def probe(urls: Sequence[str], token: str | None = None) -> str:

@@ -46,6 +46,12 @@ class SosKind(SandboxKind):
             patience=_CHECK_PATIENCE,
         )
 
+    def concurrency(self, spec: SandboxSpec) -> int:
+        """As many as the servers allow."""
+        from pytest_shelleval.sandboxes.sos.fleet import permits_of
+
+        return permits_of(spec.sos_urls, spec.sos_token, spec.sos_permits)
+
     def identity(self, spec: SandboxSpec) -> Mapping[str, Any]:
         """The image."""
         return {"image": spec.image}
