@@ -61,8 +61,9 @@ def parse(evaluation: Evaluation, call: Call) -> None:
         elif name != argument:  # on the hub
             argument = "--shelleval-dataset=tasks.jsonl"
         arguments.append(argument)
-    evaluation.rows(name="evaluation_results/commands.jsonl")
-    evaluation.rows(name="commands.jsonl")
+    command = {**ROWS[0], "generated_command": "true"}
+    evaluation.rows(command, name="evaluation_results/commands.jsonl")
+    evaluation.rows(command, name="commands.jsonl")
     plugins = ("pytest_shelleval.plugin", "xdist", "pytest_jsonreport.plugin")
     evaluation.pytester.parseconfig(*(f"-p{plugin}" for plugin in plugins), *arguments)
 

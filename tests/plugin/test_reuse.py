@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.plugin.test_resume import COUNTING, RESUME, executed
-from tests.support import ROWS, Evaluation
+from tests.support import MODES, ROWS, Evaluation
 
 MODEL = """
 class Model:
@@ -32,13 +32,13 @@ def counted(evaluation: Evaluation) -> Evaluation:
     return evaluation
 
 
-@pytest.mark.every_mode
+@pytest.mark.parametrize("alone", ["n0", "no-xdist"])
 def test_there_are_as_many_executions_as_different_commands(
-    counted: Evaluation, mode: tuple[str, ...]
+    counted: Evaluation, alone: str
 ) -> None:
     # the second row is the first under another name
     counted.rows(ROWS[0], {**ROWS[0], "task_id": "again"}, ROWS[1])
-    done = counted.run(*ARGS, "-v", *mode)
+    done = counted.run(*ARGS, "-v", *MODES[alone])
     done.assert_outcomes(passed=24, failed=12)
     # by each task: the right command, the wrong one, and what each of two models wrote
     assert len(executed(counted)) == 2 * 4
@@ -60,6 +60,18 @@ def test_there_are_as_many_executions_as_different_commands(
     summary = counted.summary()
     assert (summary["reused"], summary["complete"], summary["success_rate"]) == (28, True, 2 / 3)
     assert set(summary["by_model"]) == {"a", "b"}
+
+
+def test_each_process_executes_a_command_once_at_most(counted: Evaluation) -> None:
+    counted.rows(ROWS[0], ROWS[1])
+    counted.run(*ARGS, *MODES["n2"]).assert_outcomes(passed=16, failed=8)
+    lines = counted.lines("results.jsonl")
+    own = Counter(
+        (line["worker"], line["execution_key"]) for line in lines if line["reused_from"] is None
+    )
+    assert len(executed(counted)) == sum(own.values())
+    assert set(own.values()) == {1}
+    assert counted.summary()["reused"] == len(lines) - len(own) > 0
 
 
 def test_errors_are_not_reused_and_own_code_sees_every_task(counted: Evaluation) -> None:
@@ -98,9 +110,10 @@ def test_with_resume_what_is_known_is_reused_too(
     assert len(executed(counted)) == 1
     done = counted.run(*ARGS, "--shelleval-resume", *mode)
     done.assert_outcomes(passed=8, failed=4)
-    assert len(executed(counted)) == 3
+    processes = 2 if mode == MODES["n2"] else 1
+    assert 3 <= len(executed(counted)) <= 1 + 2 * processes
     summary = counted.summary()
-    assert (summary["replayed"], summary["reused"]) == (1, 8)
+    assert (summary["replayed"], summary["reused"]) == (1, 12 - len(executed(counted)))
     sources = Counter(line["reused_from"] for line in counted.lines("results.jsonl"))
     assert sources["tasks.jsonl::make-file[a-0]"] == 3
 
