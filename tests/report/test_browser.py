@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -31,12 +32,13 @@ SWITCHES = [
     "--disable-component-update",
     "--disable-sync",
 ]
+HANG = 180_000  # milliseconds, for a busy machine too: what takes longer never comes
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES, timeout=HANG)
         yield browser
         browser.close()
 
@@ -81,7 +83,7 @@ def page(browser: Browser) -> Iterator[Page]:
     page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", lambda r: None if r.url.startswith("file:") else said.append(r.url))
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(HANG)
     yield page
     bad = page.evaluate("window.bad")
     context.close()
@@ -93,24 +95,41 @@ def ids(page: Page) -> list[str]:
     return page.locator("#table tbody a.id").all_inner_texts()
 
 
-def shown(page: Page) -> str:
-    return page.locator("#shown").inner_text()
+# each of these waits: what a key, a click or a link does may come a moment later
+
+
+def shows(page: Page, text: str) -> None:
+    sync_api.expect(page.locator("#shown")).to_have_text(text, timeout=HANG)
 
 
 def says(page: Page, selector: str, text: str) -> None:
-    sync_api.expect(page.locator(selector)).to_contain_text(text)
+    sync_api.expect(page.locator(selector)).to_contain_text(text, timeout=HANG)
+
+
+def has(page: Page, selector: str, count: int) -> None:
+    sync_api.expect(page.locator(selector)).to_have_count(count, timeout=HANG)
+
+
+def becomes(page: Page, expression: str, value: str, *, reload: bool = False) -> None:
+    deadline = time.monotonic() + HANG / 1000
+    while (found := page.evaluate(expression)) != value:
+        assert time.monotonic() < deadline, found
+        if reload:
+            page.reload()
+        else:
+            page.wait_for_timeout(20)
 
 
 def test_filters(page: Page, report: str) -> None:
     page.goto(report)
-    assert shown(page) == "1 to 100 of 262"
+    shows(page, "1 to 100 of 262")
     page.click(".statuses button.failed")
-    assert shown(page) == "1 to 45 of 45 (262 in all)"
+    shows(page, "1 to 45 of 45 (262 in all)")
     page.select_option("#f-tag", "git")
-    assert shown(page) == "1 to 5 of 5 (262 in all)"
+    shows(page, "1 to 5 of 5 (262 in all)")
     page.click("#clear")
     page.select_option("#f-model", "large")
-    assert shown(page) == "1 to 100 of 130 (262 in all)"
+    shows(page, "1 to 100 of 130 (262 in all)")
     page.click("#clear")
     page.select_option("#f-kind", "sandbox")
     assert ids(page) == ["lost"]
@@ -135,8 +154,8 @@ def test_sorting_and_pages(page: Page, report: str) -> None:
     assert ids(page)[0] == "task-129"
     assert page.get_attribute("th.c-seconds", "aria-sort") == "descending"
     page.click("text=Last")
-    assert shown(page) == "201 to 262 of 262"
-    assert page.locator("#table tbody tr").count() == 62
+    shows(page, "201 to 262 of 262")
+    has(page, "#table tbody tr", 62)
 
 
 def test_deep_links_and_what_a_task_shows(page: Page, report: str) -> None:
@@ -147,24 +166,25 @@ def test_deep_links_and_what_a_task_shows(page: Page, report: str) -> None:
     for part in ("Baseline", "This run", "exit code 1", "Reply", "Timings", "touch task-3"):
         assert part in text
     assert re.search(r"\nshelleval reproduce \S+/now 'task-3\[small\]'\n", text)
-    assert page.locator(".reasoning[open]").count() == 0
-    assert page.locator(".sides .side").count() == 2
+    has(page, ".reasoning[open]", 0)
+    has(page, ".sides .side", 2)
     page.click(".others a >> text=large")
     page.wait_for_selector("dialog .badge.passed >> nth=0")
     assert "model=large" in page.url
     page.goto(report + "#task=task-129")  # a task of another page of the table
+    says(page, "#detail-title", "task-129")
     page.wait_for_selector("dialog .body")
     page.click("#close")
-    assert page.locator("dialog[open]").count() == 0
-    assert page.evaluate("document.activeElement.textContent") == "task-129"
+    has(page, "dialog[open]", 0)
+    becomes(page, "document.activeElement.textContent", "task-129")
     page.goto(report + "#task=nobody")
-    assert shown(page) == "There is no task nobody"
+    shows(page, "There is no task nobody")
 
 
 def test_keyboard_alone(page: Page, report: str) -> None:
     page.goto(report)
     page.keyboard.press("/")
-    assert page.evaluate("document.activeElement.id") == "q"
+    becomes(page, "document.activeElement.id", "q")
     page.keyboard.type("task-11")
     says(page, "#shown", "of 22 ")
     page.keyboard.press("ArrowDown")
@@ -178,9 +198,9 @@ def test_keyboard_alone(page: Page, report: str) -> None:
         new KeyboardEvent("keydown", {key: "ArrowLeft", bubbles: true})) }""")  # no time between
     says(page, "dialog", "1 of 22")
     page.keyboard.press("Escape")
-    assert page.locator("dialog[open]").count() == 0
-    assert page.evaluate("document.activeElement.className") == "id"
-    assert shown(page).startswith("1 to 22 of 22")
+    has(page, "dialog[open]", 0)
+    becomes(page, "document.activeElement.className", "id")
+    says(page, "#shown", "1 to 22 of 22")
 
 
 def test_data_is_text(page: Page, report: str) -> None:
@@ -190,7 +210,7 @@ def test_data_is_text(page: Page, report: str) -> None:
     text = page.locator("dialog").inner_text()
     assert "</script><script>window.bad = 1</script><img src=x" in text
     assert "\\x1b[31mred\\u202eabc" in text
-    assert page.locator("img").count() == 0
+    has(page, "img", 0)
     whole = page.evaluate("document.body.innerText")
     assert not set(whole) & {"\x1b", "\u202e"}
 
@@ -203,17 +223,14 @@ def test_themes(page: Page, report: str) -> None:
     dark = page.evaluate(background)
     assert light != dark
     page.click("#theme")
-    assert page.evaluate(background) == light
+    becomes(page, background, light)
     page.click("#theme")
     page.emulate_media(color_scheme="light")
-    assert page.evaluate(background) == dark
-    for _ in range(20):  # the browser keeps it a moment later
-        page.reload()
-        if page.evaluate(background) == dark:
-            break
-    assert page.evaluate(background) == dark
+    becomes(page, background, dark)
+    page.reload()
+    becomes(page, background, dark, reload=True)  # the browser keeps it a moment later
     page.emulate_media(media="print")
-    assert page.evaluate(background) == "rgb(255, 255, 255)"
+    becomes(page, background, "rgb(255, 255, 255)")
 
 
 def test_narrow_windows_need_no_sideways_scrolling(page: Page, report: str) -> None:
@@ -229,6 +246,6 @@ def test_narrow_windows_need_no_sideways_scrolling(page: Page, report: str) -> N
 def test_print_has_every_row(page: Page, report: str) -> None:
     page.goto(report)
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    assert page.locator("#table tbody tr").count() == 262
+    has(page, "#table tbody tr", 262)
     page.evaluate("dispatchEvent(new Event('afterprint'))")
-    assert page.locator("#table tbody tr").count() == 100
+    has(page, "#table tbody tr", 100)
