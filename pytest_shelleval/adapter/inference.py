@@ -79,7 +79,7 @@ class Phase1:
         Raises UserError.
         """
         if self.run.settings.phase == "execution":
-            self.run.check_commands_file()
+            self.run.check_commands()
         else:
             self.template  # noqa: B018 - loads and checks
             self.models  # noqa: B018

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from pytest_shelleval.core.tasks import Row, Task
     from pytest_shelleval.sandboxes.base import SandboxSpec
 
+_NO_COMMANDS = (
+    "run --shelleval-phase=inference first, or name the file with --shelleval-commands-file"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -91,20 +95,20 @@ class Run:
 
     def _commands_source(self) -> Source:
         """What is collected without a dataset. Raises UserError where it is not there."""
-        self.check_commands_file()
+        self._check_commands_file()
         file = _as_collected(self.settings.commands_file, self.rootdir)
         return Source(file.name, file, os.path.relpath(file, self.rootdir))
 
-    def check_commands_file(self) -> None:
+    def check_commands(self) -> None:
         """See that there are commands to execute. Raises UserError."""
-        file = self.settings.commands_file
-        fix = (
-            "run --shelleval-phase=inference first, or name the file with --shelleval-commands-file"
-        )
-        if not file.is_file():
-            raise UserError(f"{file}: no such file; {fix}")
+        self._check_commands_file()
         if not len(self.commands):
-            raise UserError(f"no commands found in {file}; {fix}")
+            raise UserError(f"no commands found in {self.settings.commands_file}; {_NO_COMMANDS}")
+
+    def _check_commands_file(self) -> None:
+        file = self.settings.commands_file
+        if not file.is_file():
+            raise UserError(f"{file}: no such file; {_NO_COMMANDS}")
 
     def receive(self, workerinput: Mapping[str, Any]) -> None:
         """Take over in an xdist worker what :func:`send_run` told it."""
@@ -130,6 +134,7 @@ class Run:
         from pytest_shelleval.core.tasks import build_tasks
 
         if self.without_dataset:
+            self.check_commands()
             tasks = self.commands.tasks()
             count = self.settings.max_samples
             return [tasks if count is None else tasks[:count]]
