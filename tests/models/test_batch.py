@@ -122,6 +122,16 @@ def test_a_batch_may_have_so_many_bytes(
     assert len(lines(store)) == 6
 
 
+def test_a_batch_may_have_so_many_requests(
+    batches: BatchServer, store: CommandStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pytest_shelleval.models.batch._REQUESTS_PER_BATCH", 2)
+    run(plan(store, tasks(5), chat(batches)), store)
+    sent = [batches.files[batch["input_file_id"]] for batch in batches.batches.values()]
+    assert [len(each.splitlines()) for each in sent] == [2, 2, 1]
+    assert len(lines(store)) == 5
+
+
 @pytest.mark.parametrize("arrived", [True, False])
 def test_a_run_that_was_stopped_while_it_submitted(
     batches: BatchServer, store: CommandStore, arrived: bool, monkeypatch: pytest.MonkeyPatch

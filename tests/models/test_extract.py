@@ -147,6 +147,7 @@ NOT_FOUND = {
     f"{FENCE}bash\n# list the files\n{FENCE}": "comments",
     f"{FENCE}bash\n{FENCE}": "comments",
     f"{FENCE}python\nimport os\nos.remove('x')\n{FENCE}": "python",
+    f"{FENCE}python\nprint(1)\n{FENCE}\n{FENCE}js\nalert(1)\n{FENCE}": "is python, not shell",
     f"{FENCE}\n#!/usr/bin/env python3\nprint(1)\n{FENCE}": "no code block",
     f"{FENCE}\n\nThis lists the files.": "no code block",
     "# just a comment": "comments",

@@ -96,6 +96,21 @@ def test_no_name_is_tried_twice(
     assert (reply.attempts, reply.sent_params) == (3, sent)
 
 
+@pytest.mark.parametrize(
+    ("name", "sent"),
+    [("max_tokens", {"max_completion_tokens": 50, "top_k": 3}), ("top_k", {"max_tokens": 50})],
+)
+def test_what_was_sent_is_told_whatever_was_refused(
+    server: ChatServer, name: str, sent: dict[str, int]
+) -> None:
+    server.answer = picky(name)
+    assert ask(server.url, params={"max_tokens": 50, "top_k": 3}).sent_params == sent
+
+
+def test_nothing_is_told_where_nothing_was_refused(server: ChatServer) -> None:
+    assert ask(server.url, params={"max_tokens": 50, "top_k": None}).sent_params is None
+
+
 def test_a_name_is_not_put_in_place_of_another_that_was_given(server: ChatServer) -> None:
     server.answer = picky("max_tokens")
     reply = ask(server.url, params={"max_completion_tokens": 60, "max_tokens": 50})
