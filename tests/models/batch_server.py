@@ -23,6 +23,8 @@ class BatchServer:
         self.final = "completed"
         self.answer: Callable[[dict[str, Any]], Answer | None] = lambda _: completion()
         """None: no answer to this request, as in a batch that expired."""
+        self.noise: list[str] = []
+        """Lines of the output file before the answers."""
         self.broken: dict[str, int] = {}
         """Status by the beginning of ``METHOD path``."""
         self.drop_after_create = False
@@ -79,7 +81,7 @@ class BatchServer:
             if self.final == "failed":
                 batch["errors"] = {"object": "list", "data": [{"message": "line 1: bad"}]}
                 return batch
-            good, bad = [], []
+            good, bad = list(self.noise), []
             for line in self.files[batch["input_file_id"]].splitlines():
                 request = json.loads(line)
                 answer = self.answer(request["body"])

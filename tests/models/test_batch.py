@@ -215,6 +215,14 @@ def test_failed_requests_and_those_without_an_answer(
     assert not state_file(store).exists()
 
 
+def test_lines_that_answer_nothing_are_passed_over(
+    batches: BatchServer, store: CommandStore
+) -> None:
+    batches.noise = ['{"custom_id": "another', "[]", "{}", '{"custom_id": "another"}']
+    run(plan(store, tasks(3), chat(batches)), store)
+    assert [line["generated_command"] for line in lines(store)] == ["ls -l"] * 3
+
+
 def test_a_batch_that_failed(batches: BatchServer, store: CommandStore) -> None:
     batches.final = "failed"
     with pytest.raises(InferenceAborted, match="batch_0 has failed: line 1: bad"):

@@ -215,12 +215,10 @@ def test_what_meets_every_request_ends_the_phase(
 
 @pytest.mark.parametrize("key", ["abc-123456", "xyz-123456"])
 def test_no_key_is_quoted_whatever_it_looks_like(server: ChatServer, key: str) -> None:
-    server.then = error(400, f"bad key {key}; no-key is no key")
-    with pytest.raises(GenerationError, match="no-key is no key") as caught:
+    server.then = error(400, f"bad key {key}")
+    with pytest.raises(GenerationError, match="bad key") as caught:
         ask(server.url, api_key=key)
     assert key not in str(caught.value)
-    with pytest.raises(GenerationError, match="no-key is no key"):
-        ask(server.url)
 
 
 def test_a_late_403_concerns_one_request(server: ChatServer) -> None:
