@@ -151,6 +151,8 @@ NOT_FOUND = {
     f"{FENCE}bash\n{FENCE}": "comments",
     f"{FENCE}python\nimport os\nos.remove('x')\n{FENCE}": "python",
     f"{FENCE}python\nprint(1)\n{FENCE}\n{FENCE}js\nalert(1)\n{FENCE}": "is python, not shell",
+    f"{FENCE}\nFiles:\na.txt\n{FENCE}": "no code block",
+    f"{FENCE}\nThis is the plan\nls -l": "no code block",
     f"{FENCE}\n#!/usr/bin/env python3\nprint(1)\n{FENCE}": "no code block",
     f"{FENCE}\n\nThis lists the files.": "no code block",
     "# just a comment": "comments",
