@@ -391,6 +391,17 @@ def test_of_several_tool_calls_none_is_the_answer(server: ChatServer, store: Com
     assert json.loads(record["raw_response"]) == calls
 
 
+def test_reasoning_is_kept_whichever_way_it_comes(store: CommandStore) -> None:
+    model = Scripted(
+        Reply(text="ls -l", reasoning="apart"),
+        "<think>inside</think>ls -l",
+        Reply(text="<think>inside</think>ls -l", reasoning="apart"),
+        "ls -l",
+    )
+    run_inference(plan(store, tasks(4), model), store, concurrency=1)
+    assert [line["reasoning"] for line in lines(store)] == ["apart", "inside", "apart", None]
+
+
 def test_an_extractor_of_the_users_own(store: CommandStore) -> None:
     def extract(text: str) -> Extraction:
         if text == "bad":
