@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from typing import Any
 
 import pytest
@@ -57,6 +58,35 @@ def test_a_reply_without_a_command_is_a_failure_in_every_field() -> None:
     for name in ("overall_success", "command_success", "test_passed"):
         assert record[name] is False
     assert sentence_of(result) == "no command: the model declined"
+
+
+def test_a_sandbox_that_gives_no_account_is_no_fault() -> None:
+    """That it has died shows at its next step, where it is told apart from the command's doing."""
+
+    class Watching(ScriptedSandbox):
+        def mark(self) -> None:
+            raise SandboxError("gone")
+
+        def effects(self) -> dict[str, Any]:
+            raise SandboxError("gone")
+
+    source = Scripted(lambda text: done())
+    execution = Execution(task("setup"), command(), source, ExecutionPolicy())
+    result = execution.run(Watching(source))
+    assert (result.status, result.effects) == ("passed", None)
+    source.acquire = lambda: Watching(source)  # type: ignore[method-assign]
+    result = run(source, task("setup"))
+    assert (result.status, result.effects, result.attempt) == ("passed", None, 1)
+
+
+def test_steps_of_a_session_are_timed_from_the_start_of_the_attempt() -> None:
+    begun = time.monotonic()
+    result = run(Scripted(lambda text: done()), task("one", "two"), steps="shared")
+    most = time.monotonic() - begun
+    times = [step["timestamp"] for step in result.trajectory]
+    assert len(times) > 1
+    assert times == sorted(times)
+    assert all(0 <= each <= most + 1e-6 for each in times)
 
 
 def test_separate_steps_start_afresh() -> None:

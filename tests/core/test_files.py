@@ -32,6 +32,21 @@ def test_lines_are_appended(tmp_path: Path) -> None:
     assert records(path) == [{"n": n, "text": "grün\n\x00"} for n in (0, 1)]
 
 
+def test_closing_twice_closes_no_other_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "read").write_text("{}\n")
+    files = [JsonLinesWriter(tmp_path / "written"), JsonLinesReader(tmp_path / "read")]
+    closed: list[int] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "close", closed.append)
+        for file in files * 2:
+            file.close()
+    assert len(closed) == 2
+    for descriptor in closed:
+        os.close(descriptor)
+
+
 def test_a_lone_surrogate_is_kept(tmp_path: Path) -> None:
     with JsonLinesWriter(tmp_path / "x") as writer:
         writer.write({"text": "\ud800"})
