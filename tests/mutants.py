@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import atexit
 import os
 import random
 import shlex
@@ -102,13 +101,12 @@ def command_for(path: Path, tests: Path) -> str:
     return shlex.join([*pytest, *(str(each.relative_to(ROOT)) for each in files)])
 
 
-def enter_copy() -> None:
+def enter_copy(copies: str) -> None:
     """Go to a copy of the tree that is this process's own, and import the package from there."""
-    folder = Path(tempfile.mkdtemp(prefix="mutants-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    shutil.copytree(ROOT, folder / "tree", ignore=_NOT_COPIED)
-    os.chdir(folder / "tree")
-    os.environ["PYTHONPATH"] = str(folder / "tree")
+    folder = Path(tempfile.mkdtemp(dir=copies)) / "tree"
+    shutil.copytree(ROOT, folder, ignore=_NOT_COPIED)
+    os.chdir(folder)
+    os.environ["PYTHONPATH"] = str(folder)
 
 
 def survives(mutant: MutationSpec, command: str, seconds: float) -> WorkResult:
@@ -148,7 +146,10 @@ def main() -> int:
     ]
     mutants = sample(sorted(each.relative_to(ROOT) for each in modules), asked.lines, asked.seed)
 
-    with ProcessPoolExecutor(MOST_AT_ONCE, initializer=enter_copy) as pool:
+    with (
+        tempfile.TemporaryDirectory(prefix="mutants-") as copies,
+        ProcessPoolExecutor(MOST_AT_ONCE, initializer=enter_copy, initargs=(copies,)) as pool,
+    ):
         begun = time.monotonic()
         outcome, output = pool.submit(run_tests, command_for(Path(), tests), 3600).result()
         if outcome != TestOutcome.SURVIVED:
