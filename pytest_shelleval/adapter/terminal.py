@@ -20,8 +20,23 @@ if TYPE_CHECKING:
 def progress(config: pytest.Config, label: str) -> Progress:
     """How far *label* is, where pytest writes."""
     reporter: Any = config.pluginmanager.getplugin("terminalreporter")
-    out = None if reporter is None else config.get_terminal_writer()
-    return Progress(label, out, terminal=bool(getattr(reporter, "isatty", False)))
+    if getattr(reporter, "isatty", False):
+        return Progress(label, config.get_terminal_writer(), terminal=True)
+    # a reporter of another plugin need not have a writer
+    return Progress(label, None if reporter is None else _Lines(reporter), terminal=False)
+
+
+class _Lines:
+    """Writes whole lines to a terminal reporter."""
+
+    def __init__(self, reporter: Any) -> None:
+        self._reporter = reporter
+
+    def write(self, text: str) -> None:
+        self._reporter.write_line(text.rstrip("\n"))
+
+    def flush(self) -> None:
+        pass
 
 
 def inference_lines(done: InferenceSummary, settings: Settings) -> Iterator[str]:

@@ -45,7 +45,7 @@ def validate(config: pytest.Config, run: Run, wanted: Sequence[Case]) -> None:
             steps="shared" if run.settings.steps == "shared" else "separate",
             jobs=jobs,
             datasets=[source.name for source in run.sources],
-            progress=lambda done, total, faulty: shown.show(done, total, f"{faulty} faulty"),
+            progress=lambda done, total, faulty: shown.show(done, total, f"tried, {faulty} faulty"),
         )
         try:
             validation.run()

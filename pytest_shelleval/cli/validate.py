@@ -135,7 +135,9 @@ def _validate(args: argparse.Namespace) -> Report:
             jobs=args.jobs,
             faults=faults,
             datasets=args.dataset,
-            progress=lambda done, total, faulty: progress.show(done, total, f"{faulty} faulty"),
+            progress=lambda done, total, faulty: progress.show(
+                done, total, f"tried, {faulty} faulty"
+            ),
         )
         try:
             validation.run()

@@ -41,7 +41,7 @@ class Progress:
         self._tenths = 0
         self._started = self._written = time.monotonic()
 
-    def show(self, done: int, total: int, note: str = "") -> None:
+    def show(self, done: int, total: int, note: str) -> None:
         """Show that *done* of *total* are done, and *note*, if it is time for that."""
         new, self._done = done - self._done, done
         if self._out is None:
@@ -55,7 +55,7 @@ class Progress:
                 self._bar.set_postfix_str(note)
         elif self._is_due(total):
             seconds = time.monotonic() - self._started
-            text = f"{done}/{total}{', ' if note else ''}{note}, {seconds:.1f} s"
+            text = f"{done}/{total} {note}, {seconds:.1f} s"
             self._out.write(inert(f"{self._label}: {text}") + "\n")
 
     def say(self, text: str) -> None:

@@ -188,7 +188,9 @@ def test_interrupted_inside_a_task(evaluation: Evaluation) -> None:
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     assert process.wait(30) == 2
-    assert all(line["status"] == "error" for line in evaluation.lines("results.jsonl"))
+    statuses = evaluation.statuses()  # what had ended by then is kept
+    assert "make-file" not in statuses
+    assert set(statuses.values()) <= {"passed"}
     assert os.path.exists(commands)
 
 

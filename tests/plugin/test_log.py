@@ -81,8 +81,8 @@ def test_each_request_and_each_step(evaluation: Evaluation, mode: tuple[str, ...
     lines = log(evaluation).splitlines()
     assert all(LINE.fullmatch(line) for line in lines), lines
     found = "\n".join(lines)
-    assert re.search(r"INFO main logs: versions \{.*\"pytest-shelleval\"", found)
-    assert re.search(r"INFO main logs: settings \{.*\"phase\": \"both\"", found)
+    assert re.search(r"INFO main adapter.logs: versions \{.*\"pytest-shelleval\"", found)
+    assert re.search(r"INFO main adapter.logs: settings \{.*\"phase\": \"both\"", found)
     for row in ROWS:
         name = re.escape(row["task_id"])
         assert re.search(rf" main models.inference: {name} sample 0: oracle answered, ", found)

@@ -162,7 +162,7 @@ def test_the_repr_of_settings_shows_no_secret() -> None:
     options = {"api_key": "sk-secret", "sos_token": "tok", "base_url": url, "sos_url": [url]}
     settings = settle({f"shelleval_{name}": value for name, value in options.items()})
     other = replace(settings, sos_token="word", samples=3)
-    for each in (settings, other, settings.wish, other.wish):
+    for each in (settings, other, settings.sandbox_spec, other.sandbox_spec):
         text = f"{each!r} {each}"
         assert not [word for word in ("sk-secret", "tok'", "word'") if word in text]
     assert "samples=3" in repr(other)

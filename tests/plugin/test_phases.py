@@ -208,7 +208,7 @@ def test_progress_is_lines_in_a_log(evaluation: Evaluation) -> None:
     evaluation.rows(*[{**ROWS[0], "task_id": f"t{n}"} for n in range(20)])
     done = evaluation.run("--shelleval-model=mock", "--shelleval-phase=inference")
     lines = [line for line in done.outlines if line.startswith("shelleval inference: ")]
-    assert lines[-1].startswith("shelleval inference: 20/20, from mock")
+    assert lines[-1].startswith("shelleval inference: 20/20 from mock")
     assert len(lines) <= 10
 
 
