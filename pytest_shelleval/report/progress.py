@@ -82,7 +82,7 @@ class Progress:
             file=out,
             ncols=shutil.get_terminal_size().columns - 1,
             nrows=_ROWS,
-            bar_format="{desc} [{bar:20}] {n_fmt}/{total_fmt} {rate_fmt} {remaining} left {postfix}",
+            bar_format="{desc} [{bar:10}] {n_fmt}/{total_fmt} {rate_fmt} {remaining} left{postfix}",
         )
 
     def _is_due(self, total: int) -> bool:

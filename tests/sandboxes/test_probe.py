@@ -34,7 +34,7 @@ provider.close()
 """
 UNDER_FILTER = """
 import ctypes, os
-from pytest_shelleval.sandboxes.local import namespaces, seccomp
+from pytest_shelleval.sandboxes.local.world import namespaces, seccomp
 ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)
 namespaces.install_filter(seccomp.build(os.uname().machine))
 """

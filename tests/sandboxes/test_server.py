@@ -520,7 +520,7 @@ def test_the_command_serves_until_it_is_told_to_end(token: str) -> None:
 SERVED = """
 import sys
 from pytest_shelleval.sandboxes.local.provider import LocalProvider
-from pytest_shelleval.sandboxes.server.command import serve
+from pytest_shelleval.cli.serve import serve
 serve(lambda image: LocalProvider(), port=int(sys.argv[1]), arrival=0.5)
 """
 
