@@ -12,10 +12,10 @@ import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import Any
 
 from pytest_shelleval.core.canary import SandboxHealth
+from pytest_shelleval.core.clock import now
 from pytest_shelleval.core.errors import SandboxError, ShellevalError
 from pytest_shelleval.core.observation import observe, tampered
 from pytest_shelleval.core.results import Result
@@ -229,8 +229,3 @@ class Attempt:
         }
         self._result.trajectory.append(step)
         return done
-
-
-def now() -> str:
-    """The time stamp of this moment: ISO 8601, UTC."""
-    return datetime.now(timezone.utc).isoformat()

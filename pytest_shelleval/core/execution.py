@@ -17,9 +17,9 @@ from pytest_shelleval.core.attempt import (
     Attempt,
     ExecutionPolicy,
     SetupFailed,
-    now,
     setup_script,
 )
+from pytest_shelleval.core.clock import now
 from pytest_shelleval.core.commands import Command
 from pytest_shelleval.core.errors import SandboxError, SandboxUnavailable
 from pytest_shelleval.core.observation import mark

@@ -13,10 +13,10 @@ import json
 import os
 import socket
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from pytest_shelleval.core.clock import now
 from pytest_shelleval.core.errors import UserError
 from pytest_shelleval.core.files import open_own
 from pytest_shelleval.core.redaction import redacted
@@ -44,7 +44,7 @@ class FolderLock:
             facts = {
                 "pid": os.getpid(),
                 "host": socket.gethostname(),
-                "start_time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                "start_time": now(),
                 "command": list(map(redacted, command)),
             }
             os.ftruncate(self._fd, 0)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import openai
 
+from pytest_shelleval.core.clock import now
 from pytest_shelleval.core.commands import Command, CommandStore
 from pytest_shelleval.core.errors import InferenceAborted, InferencePaused, UserError
 from pytest_shelleval.core.files import replace_file
@@ -29,7 +30,7 @@ from pytest_shelleval.models.money import (
     most_tokens,
 )
 from pytest_shelleval.models.plan import InferencePlan
-from pytest_shelleval.models.records import Job, error_record, fill_in, now
+from pytest_shelleval.models.records import Job, error_record, fill_in
 
 _REQUESTS_PER_BATCH = 50_000
 _BYTES_PER_BATCH = 150_000_000

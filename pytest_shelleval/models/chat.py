@@ -32,8 +32,8 @@ from pytest_shelleval.models.throttle import Throttle
 if TYPE_CHECKING:
     import ssl
 
-# The client's own HTTP library: httpx, and httpx2 from openai 3 on.
-_HTTP: Any = import_module(openai.DefaultAsyncHttpxClient.__mro__[1].__module__.partition(".")[0])
+# The HTTP library of the openai package.
+_HTTP: Any = import_module("httpx2" if int(openai.__version__.partition(".")[0]) >= 3 else "httpx")
 _PUBLIC = "https://api.openai.com/v1"
 _NO_KEY = "no-key"  # the client insists on one, servers of one's own do not look
 _CONNECT_TIMEOUT = 10.0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from typing import Any
 
+from pytest_shelleval.core.clock import now
 from pytest_shelleval.core.commands import Command
 from pytest_shelleval.core.redaction import redacted
 from pytest_shelleval.core.tasks import Task
@@ -92,11 +92,6 @@ def _settle(record: Command, found: Extraction) -> None:
     record.generated_command, record.error = found.command, found.reason
     if record.generated_command is not None or found.rule in (BY_MODEL, BY_HOOK):
         record.command_from = found.rule
-
-
-def now() -> str:
-    """The time stamp of a record made now."""
-    return datetime.now(timezone.utc).isoformat(timespec="microseconds")
 
 
 def verdict(found: Extraction, text: str, finish_reason: str | None) -> Extraction:

@@ -209,7 +209,7 @@ def test_the_clock_jumps(disturbed: Disturbed) -> None:
         """
         import itertools, time
         from datetime import datetime
-        from pytest_shelleval.core import attempt
+        from pytest_shelleval.core import clock
 
         jumps = itertools.cycle([0, 4e9, 1e9])
         time.time = lambda: next(jumps)
@@ -219,7 +219,7 @@ def test_the_clock_jumps(disturbed: Disturbed) -> None:
             def now(cls, tz=None):
                 return datetime.fromtimestamp(next(jumps), tz)
 
-        attempt.datetime = Jumping
+        clock.datetime = Jumping
         """
     )
     disturbed.run(ORACLE, "-n", "0").assert_outcomes(passed=TASKS)
