@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pytest_shelleval.core.sandbox import Sandbox as Sandbox
     from pytest_shelleval.core.sandbox import SandboxProvider as SandboxProvider
     from pytest_shelleval.core.tasks import Task as Task
+    from pytest_shelleval.engine.evaluate import evaluate as evaluate
     from pytest_shelleval.models.base import Model as Model
     from pytest_shelleval.models.base import Reply as Reply
     from pytest_shelleval.models.base import Request as Request
@@ -41,6 +42,7 @@ _HOMES = {
     "SandboxProvider": "core.sandbox",
     "Task": "core.tasks",
     "UserError": "core.errors",
+    "evaluate": "engine.evaluate",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]
