@@ -11,7 +11,7 @@ import pytest
 
 from pytest_shelleval.adapter.items import TaskItem
 from pytest_shelleval.adapter.reuse import OWN_FIXTURES, own_names, reuse_of
-from pytest_shelleval.adapter.run import Run
+from pytest_shelleval.adapter.run import CaseCommand, Run
 
 if TYPE_CHECKING:
     from pytest_shelleval.core.execution import Score
@@ -58,7 +58,7 @@ class Ahead:
         self._config = config
         self._run = run
         self._reuse = reuse_of(config, run)
-        self._names = {item.nodeid for item in items if isinstance(item, TaskItem)}
+        self._taken: set[str] = set()
         self._unrecorded: dict[str, Result] = {}
         concurrency = concurrency_of(run)
         self._provider = self._provide(concurrency)
@@ -104,15 +104,12 @@ class Ahead:
             found = self._run.command_for(item.case)
             key = self._reuse.shared_key(item.case, found)
             if not found.lack and self._reuse.known(item.nodeid, key) is None:
-                yield Planned(item.nodeid, self._job(item), key)
-            else:
-                self._names.discard(item.nodeid)
+                yield Planned(item.nodeid, self._job(item, found), key)
 
-    def _job(self, item: TaskItem) -> Job:
+    def _job(self, item: TaskItem, found: CaseCommand) -> Job:
         from pytest_shelleval.engine.job import Job
 
         run = self._run
-        found = run.command_for(item.case)
         assert found.command is not None, "only commands are planned"
         spec, policy = run.sandbox_spec, run.settings.policy
         return Job(item.case.task, found.command, policy, spec, found.execution_key)
@@ -125,21 +122,20 @@ class Ahead:
         """
         from pytest_shelleval.engine.job import ScoreFailed
 
-        name = item.nodeid
-        if name not in self._names:
+        name, found = item.nodeid, self._run.command_for(item.case)
+        if found.lack:
             return None
         try:
-            try:
+            if name in self._taken:  # a rerun
+                result, runner = self._pool.again(self._job(item, found)), name
+            else:
                 result, runner = self._pool.take(name)
-            except KeyError:
-                if name not in self._names:  # the plan has left it out
-                    return None
-                result, runner = self._pool.again(self._job(item)), name  # taken once: a rerun
         except ScoreFailed as failed:
             item.result = failed.result
             raise failed.__cause__ or failed from None
         except BrokenExecutor as error:
             pytest.exit(f"the executor is lost: {error}; --shelleval-resume goes on", returncode=1)
+        self._taken.add(name)
         self._unrecorded[name] = result
         return result, runner
 

@@ -71,8 +71,11 @@ class Pool:
         self._fill()
         try:
             result = entry.future.result()
-        finally:
-            self._forget(entry)
+        except BaseException:
+            if not entry.future.done():  # the wait was interrupted
+                self._waiting[name] = entry
+            raise
+        self._forget(entry)
         if entry.runner != name and result.status == "error":
             # an error says nothing of the others
             entry = self._own(entry.planned)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from collections.abc import Iterable
 from concurrent.futures import BrokenExecutor, Future
 
@@ -159,3 +162,23 @@ def test_a_lost_executor_is_told() -> None:
     with pytest.raises(BrokenExecutor, match="the cluster is gone"):
         pool.take("t0")
     assert list(pool.finished()) == []
+
+
+class Running(Executor):
+    """Jobs that have begun: they can't be taken back."""
+
+    def submit(self, job: Job) -> Future[Result]:
+        future = super().submit(job)
+        future.set_running_or_notify_cancel()
+        return future
+
+
+def test_an_interrupted_wait_loses_nothing() -> None:
+    executor = Running()
+    pool = Pool(executor.submit, jobs(names(2)), ahead=1)
+    threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT]).start()
+    with pytest.raises(KeyboardInterrupt):
+        pool.take("t0")
+    pool.cancel()
+    executor.finish("t0")
+    assert [name for name, _, _ in pool.finished()] == ["t0"]
