@@ -32,22 +32,23 @@ class ExecutionPolicy:
 
     steps: Steps = "separate"
     strict_setup: bool = False
-    """Whether the failure of any setup command is an error, not only that of the last."""
+    """Whether the failure of any setup command is an error, not only of the last one."""
     command_timeout: float = 60.0
     """For the command and for the condition."""
     setup_timeout: float = 300.0
     attempts: int = 3
-    """Sandboxes tried until an infrastructure fault becomes an error."""
+    """Sandboxes to try before an infrastructure fault becomes an error."""
     executions: int = 1
     """How often each command is run; see :mod:`pytest_shelleval.core.repetition`."""
 
 
 MISSING_CAPABILITY = {
-    "ids": "it needs users or groups beside root, and a sandbox of this user's has none: install "
-    "uidmap and give the user a range in /etc/subuid and /etc/subgid, run as root, or take "
+    "ids": "it needs users or groups other than root, and this user's sandboxes have none: install "
+    "uidmap and give the user a range in /etc/subuid and /etc/subgid, run as root, or use "
     "--shelleval-sandbox=docker (shelleval doctor says more)",
 }
-"""What a text asked for that a container could give and this sandbox can't, by ``ExecResult.lacks``."""
+"""Messages for things that a container could give and this sandbox can't, by
+``ExecResult.missing_capability``."""
 
 
 class SetupFailed(ShellevalError):  # noqa: N818 - what happened, as reports say it
@@ -55,7 +56,7 @@ class SetupFailed(ShellevalError):  # noqa: N818 - what happened, as reports say
 
 
 def setup_script(commands: Sequence[str], *, strict: bool) -> str:
-    """One bash script that runs *commands* in order, each whole.
+    """One bash script that runs *commands* in order, each by itself.
 
     ``eval`` of a quoted string keeps a comment, a heredoc, a syntax error or a trailing ``&`` of
     one command from swallowing the next. The script's exit code is that of the last command, or
@@ -73,7 +74,7 @@ def setup_script(commands: Sequence[str], *, strict: bool) -> str:
 
 
 class Attempt:
-    """One task in one sandbox; what its steps bring goes into *result*.
+    """Runs the steps of one task in one sandbox and records their outcome in *result*.
 
     Every step raises SandboxError when the sandbox itself fails.
     """
@@ -81,13 +82,13 @@ class Attempt:
     def __init__(
         self, task: Task, policy: ExecutionPolicy, result: Result, sandbox: Sandbox, started: float
     ) -> None:
-        """*started* is when the sandbox was asked for, by ``time.monotonic``."""
+        """*started* is when the sandbox was requested, by ``time.monotonic``."""
         self.sandbox = sandbox
         self.health = SandboxHealth(result, sandbox)
         self.missing_capability: str | None = None
-        """What a step asked for and did not get, a key of :data:`MISSING_CAPABILITY`."""
+        """What a step needed and did not get, a key of :data:`MISSING_CAPABILITY`."""
         self.starved: dict[str, float] = {}
-        """The steps that got no fair share of processor time, see :attr:`ExecResult.starved`."""
+        """Steps that did not get their share of processor time, see :attr:`ExecResult.starved`."""
         self._task = task
         self._policy = policy
         self._result = result
@@ -95,7 +96,7 @@ class Attempt:
         self._shared = (task.steps or policy.steps) == "shared"
 
     def set_up(self, snapshots: Snapshots | None) -> None:
-        """Run the setup, or take what it leaves from *snapshots*. Raises SetupFailed."""
+        """Run the setup, or restore its outcome from *snapshots*. Raises SetupFailed."""
         started = time.monotonic()
         try:
             if self._shared:
@@ -113,7 +114,7 @@ class Attempt:
     def run_command(self) -> ExecResult:
         """Run the model's command, and ask the sandbox what it did.
 
-        Raises ValueError where there is no command.
+        Raises ValueError if there is no command.
         """
         result = self._result
         text = result.command.generated_command
@@ -134,7 +135,7 @@ class Attempt:
         return done
 
     def check(self) -> ExecResult:
-        """Run the success condition; also after a time-out or a hit limit, for it still informs."""
+        """Run the success condition; useful even after a time-out or an exceeded limit."""
         result = self._result
         test = self.sandbox.exec(
             self._task.success_condition,
@@ -147,7 +148,7 @@ class Attempt:
         result.durations["test"] = round(test.duration, 6)
         effects = [result.effects]
         if result.effects and result.effects["processes"]:
-            # what runs on could have waited for the condition to start
+            # a process still running may have waited for the condition to start
             effects.append(observe(self.sandbox))
         result.tampered = tampered(self._task.success_condition, *effects)
         result.end_time = now()

@@ -1,7 +1,7 @@
-"""Whose fault was it? A known-good text, run where a command ended as a broken sandbox would end it.
+"""The canary: a known-good script, run when a command ended as it would in a broken sandbox.
 
-Where this canary fails, the sandbox is broken: by itself, or by the command. A fresh sandbox tells
-these apart, in which the canary runs before the command too.
+If the canary fails, the sandbox is broken, by itself or by the command. To tell which, the task is
+retried in a fresh sandbox, with the canary run before the command too.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from pytest_shelleval.core.sandbox import ExecResult, Sandbox
 _SECONDS = 30.0
 _MOST_PROGRAMS = 3
 
-# What a step needs: bash, a file written here and in /tmp and read back, a program. What is not there
-# someone took away on purpose: infrastructure loses no single files. As few processes as can be, and
-# none where there is no room, for bash then tries again for 15 s.
+# Checks what a step needs: bash, a file written here and in /tmp and read back, a program. A missing
+# directory or program is no fault: someone removed it on purpose, infrastructure loses no single
+# files. Starts as few processes as possible, and none at the process limit, where bash would retry
+# for 15 s.
 _TEXT = r"""
 fail() { printf '%s: %s\n' TOKEN "$*"; exit 1; }
 files=()
@@ -50,19 +51,19 @@ where() { hash -- "$1" 2>/dev/null; printf '%s- %s\n' TOKEN "${BASH_CMDS[$1]}"; 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What a canary found."""
+    """What the canary found."""
 
     fault: str = ""
-    """What does not work in the sandbox, in a few words; empty where all does."""
+    """What does not work in the sandbox, in a few words; empty if all works."""
     programs: dict[str, str | None] = field(default_factory=dict)
-    """Where a fresh shell finds the programs that were asked for; None: nowhere."""
+    """Where a fresh shell finds the requested programs; None: nowhere."""
 
 
 def suspicious(done: ExecResult) -> bool:
-    """Whether a fault of the sandbox could have ended a text as *done* says.
+    """Whether a fault of the sandbox could be the cause of the outcome *done*.
 
-    Killed, timed out, without an exit code, or with one by which shells say that something could not
-    be started (125 to 127); but not where a limit explains it.
+    That is: killed, timed out, no exit code, or one that means that something could not be started
+    (125 to 127); but not if an exceeded limit explains it.
     """
     if done.limit is not None:
         return False
@@ -71,7 +72,7 @@ def suspicious(done: ExecResult) -> bool:
 
 
 def examine(sandbox: Sandbox, programs: Iterable[str] = ()) -> Health:
-    """Run the canary as a fresh shell of *sandbox*, and look where *programs* are (the first three).
+    """Run the canary in a fresh shell of *sandbox*, and locate *programs* (the first three).
 
     Raises SandboxError when the sandbox does not answer at all.
     """
@@ -97,30 +98,30 @@ def _fault(done: ExecResult, said: list[str], token: str) -> str:
 
 
 class SandboxHealth:
-    """Keeps watch over one attempt at a task in one sandbox.
+    """Decides, during one attempt in one sandbox, whether the sandbox or the command is to blame.
 
-    The first attempt runs the canary only after an end that a fault of the sandbox could have
-    caused, and is given up where it fails. Later attempts run it at every turn: what fails after the
-    command, and did not right before it, is the command's doing. Where the sandbox itself tells that
-    the command took away what the system is made of, the first attempt is proof enough.
+    The first attempt runs the canary only after an outcome that a fault of the sandbox could have
+    caused, and is given up if the canary fails. Later attempts run it at every step: if it fails
+    after the command and passed right before it, the command is to blame. If the sandbox itself
+    reports that the command damaged the system's files, the first attempt is proof enough.
     """
 
     def __init__(self, result: Result, sandbox: Sandbox) -> None:
         self.sandbox = sandbox
         self.close = result.attempt > 1
-        """Whether the canary runs at every turn."""
+        """Whether the canary runs at every step."""
         self._result = result
         self._sound = False
 
     def begin(self) -> None:
-        """The sandbox is fresh. Raises SandboxError when it is broken already."""
+        """Call with a fresh sandbox. Raises SandboxError when it is broken already."""
         if self.close:
             fault = examine(self.sandbox).fault
             if fault:
                 raise SandboxError(f"a known-good command failed in a fresh sandbox: {fault}")
 
     def set_up(self) -> None:
-        """The setup has run. A setup may break what the canary needs: then it says nothing."""
+        """Call after the setup. If the setup breaks what the canary needs, the canary proves nothing."""
         if self.close:
             self._sound = not examine(self.sandbox).fault
 
@@ -137,9 +138,9 @@ class SandboxHealth:
         return bool(fault)
 
     def end(self, command: ExecResult, condition: ExecResult) -> None:
-        """Command and condition have ended so.
+        """Call after the verdict, with the outcome of command and condition.
 
-        Raises SandboxError where it can't be told that the sandbox was sound until the command ran.
+        Raises SandboxError when the sandbox is broken and may have been so before the command.
         """
         result = self._result
         doubtful = suspicious(command) or (command.limit is None and suspicious(condition))
@@ -166,7 +167,7 @@ class SandboxHealth:
 
 
 def _took_away(effects: Mapping[str, Any] | None, replaced: list[str]) -> bool:
-    """Whether the sandbox saw the command delete, change or replace what the system is made of."""
+    """Whether the sandbox saw the command delete, change or replace files of the system."""
     if effects is None:
         return False
     paths = [*replaced, *effects["removed"]]

@@ -1,4 +1,4 @@
-"""Command: what a model wrote for a task; and commands.jsonl, where it is kept."""
+"""Command: what a model wrote for a task; and commands.jsonl, the file of commands."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Command:
     success_condition: str
     generated_command: str | None
     timestamp: str
-    """ISO 8601, UTC; empty in files made by hand that have none."""
+    """ISO 8601, UTC; empty if the file, made by hand, has none."""
     error: str | None = None
-    """Why there is no command, one line. Whether the model did answer: :attr:`answered`."""
+    """Why there is no command, one line. :attr:`answered` says whether the model replied."""
     model: str | None = None
     """None in files of the script that this project replaces."""
     sample: int = 0
@@ -52,17 +52,18 @@ class Command:
     params: dict[str, Any] = field(default_factory=dict)
     """Sampling parameters of the request."""
     extra: Mapping[str, Any] = field(default_factory=dict)
-    """Fields that this version does not know; kept. Phase 1 puts here what execution without the
-    dataset needs of the row: ``tags``, ``difficulty_level``, ``timeout``, ``steps``, where set; and
-    ``inference`` = ``batch`` where the reply came through the Batch API, at its lower price; and
-    ``unaccounted_usage``, the most tokens that attempts without a plausible ``usage`` can have used."""
+    """Other fields; those that this version does not know are kept. Phase 1 adds the row's fields
+    that execution without the dataset needs (``tags``, ``difficulty_level``, ``timeout``, ``steps``,
+    if set); ``inference`` = ``batch`` if the reply came through the Batch API, at its lower price;
+    and ``unaccounted_usage``, the most tokens that attempts without a plausible ``usage`` can have
+    used."""
 
     @property
     def answered(self) -> bool:
-        """Whether the model answered. Its answer is final, with a command in it or without."""
+        """Whether the model answered. The answer is final, even one without a command."""
         if self.generated_command is not None:
             return True
-        # earlier versions kept what a server that failed half-way had sent
+        # earlier versions kept the partial reply of a server that failed half-way
         return self.raw_response is not None and self.finish_reason != PROVIDER_ERROR
 
     def to_record(self) -> dict[str, Any]:
@@ -75,9 +76,9 @@ class Command:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], where: str = "record") -> Command:
-        """The command that *record*, a line's JSON object, holds. *where* names it in messages.
+        """The command of *record*, a line's JSON object. *where* is its place, for messages.
 
-        Takes files of the replaced script too: our fields may be absent, ``setup_commands`` may be
+        Accepts files of the replaced script too: our fields may be absent, ``setup_commands`` may be
         one string or null, ``task_id`` a number. Raises UserError naming every wrong field.
         """
         values: dict[str, Any] = {}
@@ -106,7 +107,7 @@ class Command:
 
 
 PROVIDER_ERROR = "error"
-"""The ``finish_reason`` of a reply that the server, not the model, broke off."""
+"""The ``finish_reason`` of a reply that the server, not the model, cut short."""
 
 _TEXT: tuple[tuple[type, ...], str] = ((str,), "a string")
 _WHOLE: tuple[tuple[type, ...], str] = ((int,), "a whole number")
@@ -144,7 +145,7 @@ def _shown(value: object) -> str:
 
 
 def clean_params(params: Mapping[str, Any]) -> dict[str, Any]:
-    """*params* as they are recorded: without those that are None, which no request carries."""
+    """*params* as recorded: without those that are None, which are not sent."""
     return {name: value for name, value in params.items() if value is not None}
 
 
@@ -154,28 +155,28 @@ _Pair = tuple[str, str | None, int]
 
 @dataclass(slots=True)
 class _Lines:
-    """Where the lines of one request stand: its prompt and parameters, and byte offsets."""
+    """Index of one request's lines: its prompt and parameters, and byte offsets in the file."""
 
     prompt_hash: str | None
     params: str
-    """As :func:`_canonical` gives them."""
+    """As :func:`_canonical` returns them."""
     last: int
     answer: int
-    """The last that the model answered; -1 for none."""
+    """The last line that the model answered; -1 for none."""
 
 
 class CommandStore:
-    """commands.jsonl: read once, looked up where its lines stand, appended to line by line.
+    """commands.jsonl, with look-up by task and request; appended to line by line.
 
-    A later line replaces an earlier one of the same task, model, sample, prompt and parameters. What
-    models said can be long: of a line only its place is kept in memory, some 500 bytes with the index.
-    Not safe for use by several threads at once.
+    A later line replaces an earlier one of the same task, model, sample, prompt and parameters.
+    Replies can be long, so memory holds only the offset of each line, some 500 bytes with the index.
+    Not thread-safe.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._pairs: dict[_Pair, list[_Lines]] = {}  # what is in force comes last
-        self._safe_ids: dict[str, str] = {}  # of files made elsewhere
+        self._pairs: dict[_Pair, list[_Lines]] = {}  # the request in force comes last
+        self._safe_ids: dict[str, str] = {}  # safe id to id, of files made elsewhere
         self._by_text: dict[tuple[bytes, str | None, int], _Pair] | None = None
         self._models: dict[str, None] = {}
         self._samples = 0
@@ -183,7 +184,7 @@ class CommandStore:
         self._writer: JsonLinesWriter | None = None
 
     def load(self, *, must_exist: bool = False) -> None:
-        """Read the file; one that is not there is empty, unless it *must_exist*.
+        """Read the file; a missing one counts as empty, unless it *must_exist*.
 
         Raises UserError naming every broken line and field (the first 20).
         """
@@ -202,7 +203,7 @@ class CommandStore:
             raise UserError(list_faults(faults))
 
     def append(self, command: Command) -> None:
-        """Write *command* to the file, then know it. Raises UserError when it can't be written."""
+        """Write *command* to the file and add it to the index. Raises UserError if that fails."""
         if self._writer is None:
             self._writer = JsonLinesWriter(self.path, follow=True)
         self._keep(command, self._writer.write(command.to_record()))
@@ -215,7 +216,7 @@ class CommandStore:
         prompt_hash: str | None,
         params: Mapping[str, Any],
     ) -> Command | None:
-        """The answer bought before for exactly this request; None where the last try got none."""
+        """The stored answer to exactly this request; None if its last try got no answer."""
         wanted = prompt_hash, _canonical(params)
         for lines in self._pairs.get((task_id, model, sample), ()):
             if (lines.prompt_hash, lines.params) == wanted and lines.answer == lines.last:
@@ -225,11 +226,11 @@ class CommandStore:
     def for_execution(self, task: Task, model: str | None, sample: int) -> Command | None:
         """The record to execute: the last line for this task, model and sample.
 
-        The last line says which prompt and parameters are in force; among the lines of those, the
-        last answer of the model is taken before a later line without one, so that a failed refresh
-        never loses an answer that was bought. *model* None takes any model. Where no line has the model, one
-        without a model serves; where none has the task's id, one with the same task text and
-        success condition (files made elsewhere).
+        The last line decides which prompt and parameters are in force; among their lines, the last
+        answer of the model wins over a later line without one, so that a failed refresh never loses
+        an answer already paid for. *model* None matches any model. If no line has the model, a line
+        without a model is used; if none has the task's id, one with the same task text and success
+        condition (files made elsewhere).
         """
         pair = self.pair_for(task, model, sample)
         if pair is None:
@@ -238,7 +239,7 @@ class CommandStore:
         return self._read(lines.last if lines.answer < 0 else lines.answer)
 
     def pair_for(self, task: Task, model: str | None, sample: int) -> _Pair | None:
-        """Task id, model and sample, as they stand in the file, of what :meth:`for_execution` gives."""
+        """Task id, model and sample, as in the file, of the record that :meth:`for_execution` returns."""
         wanted = [None, *self._models] if model is None else [model]
         found = self._last_of((task.task_id, each, sample) for each in wanted)
         if found is None and model is not None:
@@ -250,10 +251,10 @@ class CommandStore:
         return found
 
     def holds(self, command: Command) -> bool:
-        """Whether the file already says what *command* says, so that appending it adds nothing.
+        """Whether the file already has *command*, so that appending it would add nothing.
 
-        That is so where :meth:`for_execution` gives a record of the same request with the same task
-        and the same outcome, whatever its time stamp.
+        That is: :meth:`for_execution` returns a record of the same request, task and outcome,
+        whatever its time stamp.
         """
         pair = self._last_of([(command.task_id, command.model, command.sample)])
         if pair is None:
@@ -265,7 +266,7 @@ class CommandStore:
         return all(getattr(held, name) == getattr(command, name) for name in _WHAT_IT_SAYS)
 
     def lines(self) -> Iterator[Command]:
-        """Every line of the file, also those that later ones replace; it is read again."""
+        """Every line of the file, replaced ones included; reads the file again."""
         if self.path.exists():
             for number, _, record in locate_json_lines(self.path):
                 yield Command.from_record(record, f"{self.path}:{number}")
@@ -276,13 +277,13 @@ class CommandStore:
 
     @property
     def samples(self) -> int:
-        """Samples per task that the file reaches: the highest number + 1; 0 for an empty file."""
+        """Samples per task in the file: the highest sample number + 1; 0 for an empty file."""
         return self._samples
 
     def tasks(self) -> list[Task]:
-        """The tasks that the records tell of, in file order: for execution without the dataset.
+        """The tasks of the records, in file order: for execution without the dataset.
 
-        Raises UserError naming records that make no task (an empty success condition, say).
+        Raises UserError naming records that are no valid task (an empty success condition, say).
         """
         last: dict[str, int] = {}
         for (ident, _, _), versions in self._pairs.items():
@@ -295,7 +296,7 @@ class CommandStore:
         return len(self._pairs)
 
     def close(self) -> None:
-        """Close the file; may be repeated, and a later append or look-up opens it again."""
+        """Close the file; may be repeated. A later append or look-up opens it again."""
         for file in (self._writer, self._reader):
             if file is not None:
                 file.close()
@@ -335,7 +336,7 @@ class CommandStore:
         return Row(f"{self.path}: task {ident}", fields)
 
     def _last_of(self, pairs: Iterable[_Pair]) -> _Pair | None:
-        """That of *pairs* whose line is the last in the file."""
+        """The one of *pairs* whose line comes last in the file; None if the file has none."""
         known = []
         for ident, model, sample in pairs:
             for each in (ident, self._safe_ids.get(ident)):
@@ -344,7 +345,7 @@ class CommandStore:
         return max(known, key=lambda pair: self._pairs[pair][-1].last, default=None)
 
     def _same_text(self, task: Task, models: Iterable[str | None], sample: int) -> Iterator[_Pair]:
-        """What the file has for a task of this text and condition; it is read again the first time."""
+        """Entries with the text and condition of *task*; the first call reads the file again."""
         if self._by_text is None:
             self._by_text = {}
             for pair, versions in sorted(self._pairs.items(), key=lambda each: each[1][-1].last):
@@ -363,7 +364,7 @@ def _text_key(said: Task | Command) -> bytes:
 
 
 def _canonical(params: Mapping[str, Any]) -> str:
-    """*params* as a key: 1 and 1.0 are the same, None is as good as absent."""
+    """*params* as a key: 1 and 1.0 are the same, None is the same as absent."""
     return json.dumps(
         {
             name: int(value) if isinstance(value, float) and value.is_integer() else value

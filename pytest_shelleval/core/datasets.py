@@ -1,6 +1,6 @@
 """Reading datasets: JSONL, JSON, CSV, Parquet, a saved Arrow folder, a name on the Hugging Face hub.
 
-Each reader yields rows as they stand, with the place of each; :mod:`.tasks` checks them.
+Each reader yields unchecked rows with their places; :mod:`.tasks` validates them.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ def read_rows(dataset: str, *, split: str = "test", base: Path | None = None) ->
 
 
 def is_hub_name(dataset: str) -> bool:
-    """Whether *dataset*, which is no path that exists, may be a name on the Hugging Face hub."""
+    """Whether *dataset*, which is not an existing path, may be a name on the Hugging Face hub."""
     return _HUB_NAME.fullmatch(dataset) is not None and Path(dataset).suffix.lower() not in _READERS
 
 
 def is_quick(path: Path) -> bool:
-    """Whether the file *path* can be read without heavy libraries, by each process for itself."""
+    """Whether *path* needs no heavy library, so that every process can read it by itself."""
     return _READERS.get(path.suffix.lower()) is not _read_parquet
 
 
@@ -56,13 +56,13 @@ def write_copy(rows: Iterable[Row], path: Path) -> None:
     lines = []
     for row in rows:
         copy = {"where": row.where, "fields": row.fields, "fault": row.fault}
-        # what JSON has no word for (dates, bytes) is only ever metadata: keep how it reads
+        # values without a JSON type (dates, bytes) occur only in metadata: keep them as text
         lines.append(json.dumps(copy, default=str) + "\n")
     replace_file(path, "".join(lines))
 
 
 def read_copy(path: Path) -> Iterator[Row]:
-    """The rows that :func:`write_copy` wrote. Raises UserError when it can't be read."""
+    """The rows that :func:`write_copy` wrote to *path*. Raises UserError when it can't be read."""
     for _, copy in read_json_lines(path):
         yield Row(copy["where"], copy["fields"], copy["fault"])
 
@@ -107,7 +107,7 @@ def _read_jsonl(path: Path, dataset: str) -> Iterator[Row]:
 
 
 def _read_json(path: Path, dataset: str) -> Iterator[Row]:
-    """An array of objects. A .json file that is JSON Lines by its look is read as that."""
+    """An array of objects. A .json file that does not start with ``[`` is read as JSON Lines."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -193,7 +193,7 @@ def _read_folder(path: Path, dataset: str, split: str) -> Iterator[Row]:
         loaded = datasets.load_from_disk(str(path))
     except Exception as error:
         raise UserError(
-            f"dataset {dataset}: this folder is not one that datasets' save_to_disk made: {error}"
+            f"dataset {dataset}: not a folder that datasets' save_to_disk made: {error}"
         ) from error
     if isinstance(loaded, Mapping):
         if split not in loaded:
@@ -219,7 +219,7 @@ def _read_hub(name: str, split: str) -> Iterator[Row]:
 
 
 def _root_cause(error: BaseException) -> str:
-    """The first line of the exception that *error* came from: what datasets wraps says little."""
+    """The first line of the exception that caused *error*: the wrapper of datasets says little."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = str(error).strip().splitlines()

@@ -1,4 +1,4 @@
-"""The exceptions that cross the project's layers, each with a message for the person at the keyboard."""
+"""The exceptions that cross the project's layers, each with a message for the user."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from pytest_shelleval.core.redaction import redacted
 
 
 class ShellevalError(Exception):
-    """Base of all errors that this project raises on purpose; they quote no secret."""
+    """Base of all errors that this project raises on purpose; secrets in the message are redacted."""
 
     def __init__(self, message: object = "") -> None:
         super().__init__(redacted(str(message)))
 
 
 class UserError(ShellevalError):
-    """Something that the user gave (a file, an option, a row) is wrong; the message says how to mend it."""
+    """Invalid input from the user (a file, an option, a row); the message says how to fix it."""
 
 
 class GenerationError(ShellevalError):
@@ -29,7 +29,7 @@ class GenerationError(ShellevalError):
 
 
 class InferenceAborted(ShellevalError):  # noqa: N818 - says what happened to the phase
-    """Phase 1 as a whole can't go on (no key, dead server); what was bought is kept."""
+    """Phase 1 as a whole can't go on (no key, dead server); replies already paid for are kept."""
 
 
 class InferencePaused(InferenceAborted):
@@ -40,8 +40,8 @@ class InferencePaused(InferenceAborted):
 
 
 class SandboxError(ShellevalError):
-    """The sandbox failed, not the command in it: an infrastructure fault, tried again elsewhere."""
+    """The sandbox failed, not the command in it: an infrastructure fault, retried in another sandbox."""
 
 
 class SandboxUnavailable(SandboxError):  # noqa: N818 - a state, named as users say it
-    """This kind of sandbox can't work on this machine; the message says why and what to type."""
+    """This kind of sandbox can't work on this machine; the message says why and how to fix it."""

@@ -1,8 +1,8 @@
-"""Phase 2: run one task's setup, command and success condition in a sandbox, and judge.
+"""Phase 2: run one task's setup, command and success condition in a sandbox, and judge the result.
 
-An infrastructure fault is tried again in a fresh sandbox, and becomes an error if it stays; it is
-never counted as the command's failure. What does not pass while the machine is too busy to give its
-steps their share of processor time is tried once more in a quiet moment before it counts.
+After an infrastructure fault the task is retried in a fresh sandbox; a fault that persists becomes
+an error and never counts as the command's failure. A task that does not pass on a machine too busy
+to give its steps their share of processor time is retried once, in a quiet moment, before it counts.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 Score = Callable[[Result, Sandbox], "float | None"]
-"""Scores a result, 0 to 1, while its sandbox is there; None keeps the condition's verdict."""
+"""Scores a result, 0 to 1, while its sandbox still exists; None keeps the condition's verdict."""
 
 
 class SandboxSource(Protocol):
@@ -54,12 +54,12 @@ class SandboxSource(Protocol):
 
 
 class Cancellation:
-    """Ends an execution from another thread: what it runs is killed, and nothing is tried again."""
+    """Ends an execution from another thread: kills what it runs; nothing is retried."""
 
     def __init__(self) -> None:
         self.cancelled = False
         self.sandbox: Sandbox | None = None
-        """What the execution uses now."""
+        """The sandbox in use."""
 
     def cancel(self) -> None:
         """End it; may be repeated."""
@@ -70,10 +70,10 @@ class Cancellation:
 
 
 class Execution:
-    """One command's way through a sandbox: :meth:`prepare`, :meth:`run`, :meth:`release`.
+    """Runs one command in a sandbox: :meth:`prepare`, :meth:`run`, :meth:`release`.
 
-    :attr:`result` is there from the start and is filled as things happen, so that there is
-    something to report wherever it ends.
+    :attr:`result` exists from the start and is filled step by step, so that there is something to
+    report wherever the execution ends.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Execution:
         use_snapshots: bool = True,
         cancellation: Cancellation | None = None,
     ) -> None:
-        """*use_snapshots*: take the setup's outcome from where it was kept, if the source has it."""
+        """*use_snapshots*: restore the setup from a snapshot if the source has one."""
         self.task = task
         self.policy = policy
         self.result = Result.of(task, command, worker)
@@ -120,8 +120,8 @@ class Execution:
     def run(self, sandbox: Sandbox | None = None, *, score: Score | None = None) -> Result:
         """Run command and condition and set the verdict, or let *score* set it.
 
-        In the sandbox that :meth:`prepare` made, a fault of it leads to a fresh one; in a *sandbox*
-        of the caller's it is an error at once. Raises like :meth:`prepare`.
+        If the sandbox of :meth:`prepare` fails, a fresh one is tried; if the caller's *sandbox*
+        fails, that is an error at once. Raises like :meth:`prepare`.
         """
         own = sandbox is None or sandbox is self._sandbox
         while True:
@@ -142,7 +142,7 @@ class Execution:
                 return self.result
 
     def again(self) -> Execution:
-        """The same task and command, once more from the start; no setup is taken from a snapshot."""
+        """A new execution of the same task and command, which runs the setup without snapshots."""
         return Execution(
             self.task,
             self.result.command,
@@ -176,7 +176,7 @@ class Execution:
             turn.end()
 
     def _was_starved(self, reason: str) -> bool:
-        """Whether to try once more what did not pass for *reason*; then all is ready for that."""
+        """Whether the attempt that failed for *reason* lacked processor time; prepares the retry."""
         starved = self.attempt.starved if self.attempt else {}
         if not starved or self.result.starved:
             return False
@@ -216,7 +216,7 @@ class Execution:
         attempt.health.begin()
         if self.task.setup_commands:
             snapshots: Snapshots | None = None
-            if self._use_snapshots and not attempt.health.close:  # after a fault all is made anew
+            if self._use_snapshots and not attempt.health.close:  # after a fault nothing is reused
                 snapshots = getattr(self._source, "snapshots", None)
             attempt.set_up(snapshots)
         attempt.health.set_up()

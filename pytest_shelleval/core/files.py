@@ -1,4 +1,4 @@
-"""Files that survive a kill: JSON Lines appended in one call a line, and files replaced whole."""
+"""Files that stay valid if the process is killed: JSON Lines, one write per line; atomic replacement."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def dump_line(record: Mapping[str, Any]) -> bytes:
 def open_own(path: Path, flags: int, mode: int = 0o644) -> int:
     """:func:`os.open` for a file of our own in a folder that others may write to; raises OSError.
 
-    What stands there already is neither emptied nor, if it is a link, followed: somebody may have
-    put it there so that a file elsewhere is changed.
+    An existing file is not truncated, and a link is not followed: somebody may have put it there to
+    make us change a file elsewhere.
     """
     try:
-        # without waiting, if it is a pipe
+        # O_NONBLOCK: do not wait if it is a pipe
         descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode)
     except OSError as error:
         if path.is_symlink():
@@ -51,7 +51,7 @@ def open_own(path: Path, flags: int, mode: int = 0o644) -> int:
 
 
 def follow_own(path: Path) -> Path:
-    """The file that *path* leads to by symbolic links of this user's; another's are not followed.
+    """The target of *path* by this user's symbolic links; those of other users are not followed.
 
     Raises OSError for a loop.
     """
@@ -71,11 +71,11 @@ def follow_own(path: Path) -> Path:
 
 
 class JsonLinesWriter:
-    """Appends records to a file, each in one write call, so that every prefix of it is valid.
+    """Appends records to a file, each in one write call, so that the file is valid at any time.
 
-    A last line that an earlier process was killed in the middle of is cut off first. The folder is
-    made if it is not there. *path* is no symbolic link, but with *follow* may be one of this user's.
-    Raises UserError when the file can't be written.
+    First removes an incomplete last line, left by a killed process. Creates the folder if needed.
+    *path* must not be a symbolic link, but with *follow* may be one of this user's. Raises UserError
+    when the file can't be written.
     """
 
     def __init__(self, path: Path, *, follow: bool = False) -> None:
@@ -123,7 +123,7 @@ class JsonLinesWriter:
 
 
 class JsonLinesReader:
-    """Reads single lines of a file, wherever they stand. Raises UserError when it can't be read."""
+    """Reads single lines of a file by offset. Raises UserError when it can't be read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -152,7 +152,7 @@ class JsonLinesReader:
 
 
 def _cut_broken_tail(fd: int) -> None:
-    """Drop a last line without its newline, unless it is whole JSON: then end it."""
+    """Drop a last line that has no newline; if it is complete JSON, add the newline instead."""
     size = os.fstat(fd).st_size
     end, tail = size, b""
     while end > 0 and b"\n" not in tail:
@@ -171,16 +171,16 @@ def _cut_broken_tail(fd: int) -> None:
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line number (from 1) and object of each line; blank lines and a cut last line are passed over.
+    """Line number (from 1) and object of each line; skips blank lines and an incomplete last line.
 
-    Raises UserError naming the file and every broken line (the first 20 of them), after the last
-    good one was given.
+    Raises UserError naming the file and every broken line (the first 20 of them), after yielding
+    all good ones.
     """
     return ((number, record) for number, _, record in locate_json_lines(path))
 
 
 def locate_json_lines(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    """As :func:`read_json_lines`, with the byte at which each line starts after its number."""
+    """Like :func:`read_json_lines`, with the byte offset of each line after its number."""
     faults: list[str] = []
     start = end = 0
     try:
@@ -207,11 +207,11 @@ def locate_json_lines(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock that the file *path* stands for; waits while another process has it.
+    """Hold a lock on the file *path*; waits while another process has it.
 
-    It goes with its process, however that ends.
+    The lock ends with its process, however that ends.
     """
-    import fcntl  # not everywhere where this module is imported
+    import fcntl  # not on every system that imports this module
 
     descriptor = open_own(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
@@ -230,7 +230,7 @@ def list_faults(faults: list[str]) -> str:
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Write *text* to *path* so that at any moment either the old or the new file is there, whole.
+    """Write *text* to *path* atomically: readers see either the old or the new file, complete.
 
     Raises UserError when it can't be written.
     """
@@ -238,7 +238,7 @@ def replace_file(path: Path, text: str) -> None:
 
 
 def replace_file_by(path: Path, parts: Iterable[bytes]) -> None:
-    """As :func:`replace_file`, with what all *parts* come to; one of them is in memory at a time."""
+    """Like :func:`replace_file`, with the concatenation of *parts*; holds one in memory at a time."""
     temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,12 +1,12 @@
-"""results.jsonl from run to run: what earlier runs left, what of it stays, what is added.
+"""results.jsonl across runs: which earlier results are kept, and how new ones are added.
 
 results.jsonl holds the results of the last run, one line for each command. Results of commands that
-this run did not select are not thrown away: they stand in results.earlier.jsonl, the last of each
-command, until a run that resumes takes them up again or a later result replaces them. Where both files
-have a result of one command, results.jsonl has the later.
+this run did not select are not thrown away: results.earlier.jsonl holds the last one of each such
+command, until a run that resumes moves it back or a later result replaces it. If both files have a
+result of one command, the one in results.jsonl is later.
 
-Every change of a file that is there is an atomic replacement, and nothing leaves one file before it
-stands in the other: whenever the process is killed, no result is lost and all lines are whole.
+Existing files are only replaced atomically, and a result is removed from one file only after it is in
+the other: whenever the process is killed, no result is lost and all lines are complete.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ FINISHED = frozenset({"passed", "failed"})
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Where a result stands, and what decides whether it counts still."""
+    """The place of a result, and the fields that decide whether it is still valid."""
 
     path: Path
     offset: int
     """Of its first byte in the file."""
     status: str
     key: str | None
-    """Its ``execution_key``; None in files of versions and programs that wrote none."""
+    """Its ``execution_key``; None in files of versions and programs that write none."""
 
 
 class Ledger:
@@ -56,18 +56,18 @@ class Ledger:
         self.results = folder / RESULTS
         self.earlier = folder / EARLIER
         self.lines: dict[Key, Line] = {}
-        """The last result of each command. After :meth:`begin`, those that were kept."""
+        """The last result of each command. After :meth:`begin`, only those that were kept."""
         self._aside: dict[Key, Line] = {}
         self._counts: dict[Path, int] = {}
         self._writer: JsonLinesWriter | None = None
 
     @property
     def begun(self) -> bool:
-        """Whether results.jsonl is this run's."""
+        """Whether results.jsonl belongs to this run."""
         return self._writer is not None
 
     def load(self) -> None:
-        """See what earlier runs left. Raises UserError that names every broken line."""
+        """Read the results of earlier runs. Raises UserError that names every broken line."""
         faults: list[str] = []
         for path in (self.earlier, self.results):  # the later result comes last
             for left in path.parent.glob(f".{path.name}.*"):  # of a process that was killed
@@ -80,7 +80,7 @@ class Ledger:
                     faults += str(error).splitlines()
         if faults:
             raise UserError(
-                f"{list_faults(faults)}\nThese results of earlier runs can't be kept: mend the "
+                f"{list_faults(faults)}\nThese results of earlier runs can't be kept: fix the "
                 "lines or move the file away"
             )
 
@@ -95,10 +95,10 @@ class Ledger:
             self.lines[_id_of(record)] = Line(path, start, intern(status_of(record)), known)
 
     def begin(self, keep: Collection[Key] = (), drop: Collection[Key] = ()) -> None:
-        """Make results.jsonl that of this run: it has the results of *keep*, and can be added to.
+        """Start this run's results.jsonl with the results of *keep*; :meth:`write` adds to it.
 
-        Those of *drop* are thrown away, all others are put aside. Raises UserError when a file can't
-        be written; then both are as they were, or one has some of what stands in the other.
+        Results of *drop* are deleted, all others move to results.earlier.jsonl. Raises UserError when
+        a file can't be written; then both are unchanged, or some results are in both.
         """
         aside = {
             ident: line
@@ -118,9 +118,9 @@ class Ledger:
         self._writer.write(record)
 
     def close(self, recorded: Collection[Key]) -> int:
-        """Close the file; forget what is aside of commands in *recorded*, which have a later result.
+        """Close the file; remove commands in *recorded*, which have a later result, from the other.
 
-        Returns how many results are aside still. May be repeated. Raises UserError.
+        Returns how many results remain in results.earlier.jsonl. May be repeated. Raises UserError.
         """
         if self._writer is not None:
             self._writer.close()
@@ -134,7 +134,7 @@ class Ledger:
     def _write_all(
         self, path: Path, lines: Mapping[Key, Line], files: Mapping[Path, BinaryIO]
     ) -> dict[Key, Line]:
-        """Make *path* consist of *lines*, unless it does; returns where they stand now."""
+        """Rewrite *path* to consist of *lines*, if it does not yet; returns their new places."""
         if len(lines) == self._counts[path] and all(line.path == path for line in lines.values()):
             return dict(lines)
         if path == self.earlier and not lines:
@@ -162,7 +162,7 @@ def _copied(
 
 
 def _opened(path: Path) -> contextlib.AbstractContextManager[BinaryIO]:
-    """*path* to read from, whatever takes its place later; nothing where it is not there."""
+    """*path* open for reading, even after it is replaced; empty if it does not exist."""
     try:
         return path.open("rb")
     except FileNotFoundError:

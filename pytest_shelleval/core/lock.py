@@ -1,8 +1,8 @@
-"""One run per output folder: a lock that goes with its process, however that ends.
+"""One run per output folder: a lock that ends with its process, however that ends.
 
-It is :func:`fcntl.flock` on a file in the folder. On NFS Linux turns it into a lock of the server, so
-that it holds between machines too, unless the mount says ``nolock`` or ``local_lock``. Where there is
-no such call, or the file system knows no locks, runs are not kept apart.
+It is :func:`fcntl.flock` on a file in the folder. On NFS, Linux makes it a lock of the server, so that
+it works between machines too, unless the mount has the option ``nolock`` or ``local_lock``. Without
+that call, or on a file system without locks, nothing prevents two runs in one folder.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
 
 class FolderLock:
-    """The right to write in a folder, held by one process at a time; made, then released."""
+    """The right to write in a folder, held by one process at a time, until :meth:`release`."""
 
     def __init__(self, folder: Path, command: Sequence[str], *, file: str | None = None) -> None:
-        """Lock *folder*, which is made if it is not there; *command* tells others who holds it.
+        """Lock *folder*, created if needed; *command* tells others who holds it.
 
-        With *file* only that file in it. Raises UserError that names the holder, or says why the
-        folder can't be written.
+        With *file*, lock only that file in it. Raises UserError that names the holder, or says why
+        the folder can't be written.
         """
         self.path = folder / (LOCK if file is None else f".{file}.lock")
         self._held = folder if file is None else folder / file
@@ -52,18 +52,18 @@ class FolderLock:
         except OSError as error:
             self.release()
             raise UserError(f"can't write {self.path}: {error.strerror}") from error
-        # a child that was forked and not replaced would hold the lock on when we are gone
+        # a forked child that never calls exec would hold the lock after this process has ended
         os.register_at_fork(after_in_child=self._forget)
 
     def release(self) -> None:
-        """Unlock, and leave nothing behind that the lock brought; may be repeated."""
+        """Unlock; remove the lock file, and the folders made for it if empty. May be repeated."""
         if self._fd < 0:
             return
         with contextlib.suppress(OSError):
             self.path.unlink()
         self._forget()
         for folder in reversed(self._made):
-            with contextlib.suppress(OSError):  # it is in use now
+            with contextlib.suppress(OSError):  # not empty: it is in use now
                 folder.rmdir()
 
     def _make(self, folder: Path) -> None:
@@ -79,11 +79,11 @@ class FolderLock:
             if not try_flock(self._fd):
                 self._forget()
                 raise UserError(_refusal(self._held, self.path)) from None
-            # whoever held it before takes the file away before letting go of it
+            # the previous holder removes the file before it unlocks
             with contextlib.suppress(FileNotFoundError):
                 status = os.fstat(self._fd)
                 if os.path.samestat(status, os.lstat(self.path)):
-                    if status.st_nlink > 1:  # it would be emptied under its other name too
+                    if status.st_nlink > 1:  # truncating it would empty the other file too
                         self._forget()
                         raise OSError(errno.EMLINK, "it is a hard link to another file; remove it")
                     return
@@ -98,7 +98,7 @@ class FolderLock:
 def try_flock(fd: int) -> bool:
     """Lock the open file *fd*; False where another process has it.
 
-    True also where there are no locks. Raises OSError.
+    True also if the system has no locks. Raises OSError.
     """
     try:
         import fcntl  # not on every system

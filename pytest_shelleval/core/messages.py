@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_TAIL = 8_000  # characters of an output that are looked at: what ended a command stands last
+_TAIL = 8_000  # characters: only the end of an output is searched, where the fatal message is
 
 _NOT_FOUND = re.compile(
     r"^(?:.*?: )?(?:line \d+: )?(?P<name>[^\s:]+): (?:command )?not found$|"

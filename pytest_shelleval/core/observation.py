@@ -1,4 +1,4 @@
-"""What a sandbox says of a command's doings, and whether a condition can be believed after them."""
+"""What a sandbox reports about a command's effects, and whether they make a condition unreliable."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _COMMAND_POSITION = r"(?:^|[;&|(`!{\n]|\b(?:if|then|else|elif|while|until|do|tim
 
 
 def _observant(sandbox: Sandbox) -> Observant | None:
-    # Not isinstance: asking a protocol takes longer than most sandboxes take to answer.
+    # not isinstance: on a protocol it takes longer than most sandboxes take to answer
     offers = hasattr(sandbox, "effects") and hasattr(sandbox, "mark")
     return cast(Observant, sandbox) if offers else None
 
 
 def mark(sandbox: Sandbox) -> None:
-    """Tell the sandbox, if it wants to know, that the setup is done. Never raises."""
+    """Tell the sandbox, if it observes effects, that the setup is done. Never raises."""
     observant = _observant(sandbox)
     if observant is not None:
         try:
@@ -29,7 +29,7 @@ def mark(sandbox: Sandbox) -> None:
 
 
 def observe(sandbox: Sandbox) -> dict[str, Any] | None:
-    """What was done since then, or None. Never raises: a sandbox that died says so at the next step."""
+    """Effects since :func:`mark`, or None. Never raises: a dead sandbox shows at the next step."""
     observant = _observant(sandbox)
     if observant is not None:
         try:
@@ -40,10 +40,10 @@ def observe(sandbox: Sandbox) -> dict[str, Any] | None:
 
 
 def tampered(condition: str, *effects: dict[str, Any] | None) -> list[str]:
-    """Programs that the *condition* may use and that were replaced, or that it uses and are gone.
+    """Programs that were replaced and that *condition* may use, or removed and that it runs.
 
-    A program that is gone matters where the condition runs it, for "not found" is as good as false
-    in ``! grep``; that the condition looks whether the file is there does not matter.
+    A removed program matters if the condition runs it, because "not found" counts as false in
+    ``! grep``; it does not matter if the condition only tests whether the file exists.
     """
     paths: dict[str, None] = {}
     for each in effects:

@@ -1,4 +1,4 @@
-"""What a run was made with: versions of what has a say in it, and the commit of the project."""
+"""What a run was made with: versions of the packages that affect it, and the project's commit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pytest_shelleval.version import __version__
 
 
 def versions() -> dict[str, str]:
-    """Versions by name of package, of those that are installed."""
+    """Versions of the installed packages, by name."""
     import platform
     from importlib.metadata import PackageNotFoundError, version
 
@@ -23,7 +23,7 @@ def versions() -> dict[str, str]:
 
 
 def git_commit(directory: Path) -> str | None:
-    """The commit that *directory* has checked out; None where that can't be told."""
+    """The commit checked out in *directory*; None if unknown."""
     try:
         done = subprocess.run(
             ["git", "rev-parse", "HEAD"],

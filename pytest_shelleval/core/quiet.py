@@ -1,7 +1,7 @@
-"""A quiet moment: turns, which executions take together or alone, and a wait for a processor.
+"""A quiet moment: turns, shared or exclusive, for executions; and a wait for a free processor.
 
 A turn is a lock on files that the processes of a run share, so that it ends with its process. Nobody
-waits for ever: after some time a turn begins although others have not ended theirs.
+waits for ever: after some time a turn begins even if others have not ended theirs.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import time
 from pathlib import Path
 
 _STEP = 0.05
-# For a turn alone: until those under way have ended.
+# Seconds that an exclusive turn waits for the shared ones to end.
 _PATIENCE = 120.0
-# For any other: until the turn alone has ended, which is a setup, a command and a condition.
+# Seconds that any other waits for the exclusive turn to end: a setup, a command and a condition.
 _LONGEST = 600.0
-# Until a processor is free, and what of it is enough.
+# Seconds to wait for a free processor, between looks, and the idle fraction that counts as free.
 _FREE_PATIENCE, _FREE_STEP, _FREE = 10.0, 0.25, 0.8
 
 
@@ -27,22 +27,22 @@ class Turn:
         self._descriptors = descriptors
 
     def end(self) -> None:
-        """Let others begin theirs; may be repeated."""
+        """End the turn, so that others can begin; may be repeated."""
         while self._descriptors:
             os.close(self._descriptors.pop())
 
 
 class Turns:
-    """The turns of all processes and threads that are given the same folder."""
+    """The turns of all processes and threads that use the same folder."""
 
     def __init__(self, folder: Path) -> None:
-        """*folder* is there, and on this machine."""
+        """*folder* exists, on a local file system."""
         self._door = folder / "door.lock"
         self._room = folder / "room.lock"
 
     def take(self, *, alone: bool = False) -> Turn:
-        """A turn; *alone*: once all others have ended. Where there are no locks it begins at once."""
-        # Who wants to be alone shuts the door, so that the others in the room become fewer.
+        """Wait for a turn; *alone*: until all others have ended. Without locks it begins at once."""
+        # an exclusive turn locks the door first, so that no new ones enter the room
         door = _lock(self._door, alone, _LONGEST)
         room = _lock(self._room, alone, _PATIENCE if alone else _LONGEST)
         if alone:
@@ -52,7 +52,7 @@ class Turns:
 
 
 def wait_for_a_processor() -> None:
-    """Until the machine has one to spare, but not for ever; at once where it does not say."""
+    """Wait until a processor is idle, 10 s at most; not at all if the system does not report it."""
     deadline = time.monotonic() + _FREE_PATIENCE
     since, idle = time.monotonic(), _idle()
     while idle is not None and since < deadline:
@@ -64,7 +64,7 @@ def wait_for_a_processor() -> None:
 
 
 def _idle() -> float | None:
-    """Seconds that this machine's processors had nothing to do."""
+    """Seconds that this machine's processors were idle, in all since boot; None if unknown."""
     with contextlib.suppress(OSError, ValueError, IndexError), open("/proc/stat", "rb") as file:
         # cpu, user, nice, system, idle, iowait
         fields = file.readline().split()
@@ -73,7 +73,7 @@ def _idle() -> float | None:
 
 
 def _lock(path: Path, alone: bool, seconds: float) -> list[int]:
-    """Lock *path*, for oneself or with others; the descriptor that holds it, none without a lock."""
+    """Lock *path*, exclusively or shared; returns the descriptor that holds it, none without a lock."""
     try:
         import fcntl  # not on every system
     except ImportError:

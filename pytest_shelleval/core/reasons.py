@@ -1,4 +1,4 @@
-"""Why a command did not pass, in the words of someone who uses a shell."""
+"""Why a command did not pass, in terms that shell users know."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ ReasonKind = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """A kind for programs, and a label, the same for all results of the kind, with its detail."""
+    """Why a command did not pass: a kind (for programs), a label (for people), a detail.
+
+    Results are counted by label.
+    """
 
     kind: ReasonKind
     label: str
@@ -58,7 +61,7 @@ def label_of(text: str) -> str:
 
 _SHOWN = 120  # characters of output that a reason quotes
 _LAST_SIGNAL = 64
-_TAIL = 8_000  # characters of output that are looked at: what ended the command stands last
+_TAIL = 8_000  # characters: only the end of an output is searched, where the fatal message is
 
 _SYNTAX = re.compile(
     r"^(?:\S*bash|-?sh|eval|environment)?:? ?(?:-c: )?(?:line \d+: |eval: line \d+: )*"
@@ -135,8 +138,8 @@ _BY_OUTPUT: tuple[tuple[ReasonKind, str, re.Pattern[str]], ...] = (
 def reason_of(record: Mapping[str, Any]) -> Reason | None:
     """Why the command of one line of results.jsonl did not pass; None when it passed.
 
-    What a command printed is evidence and no proof: its message is quoted as the detail. An error,
-    which is not the model's doing, is only ever of kind ``error``.
+    A command's output is evidence, not proof: the message is quoted as the detail. Errors, which
+    are not the model's fault, always have the kind ``error``.
     """
     status = status_of(record)
     if status == "passed":
@@ -171,13 +174,13 @@ _GENERAL = (
     "condition",
     "score",
 )
-"""Kinds that say less than what the result itself says."""
+"""Kinds that say less than the result itself does."""
 
 
 def sentence_of(result: Result) -> str:
     """Why *result* did not pass, in one line; empty when it passed.
 
-    In a shell user's words where the output gives them.
+    In terms that shell users know, if the output allows it.
     """
     reason = reason_of(result.to_record())
     if reason is None:
@@ -252,13 +255,13 @@ def _failed(record: Mapping[str, Any], output: str, code: int | None) -> Reason:
 
 
 def _wrong_syntax(record: Mapping[str, Any], output: str) -> Reason | None:
-    """Whether it is the command that is no bash, and not something that it ran."""
+    """A syntax error of the command itself, not of something that it ran; None if it has none."""
     found = _SYNTAX.search(output)
     if not found:
         return None
     said = parse(str(record["generated_command"]))
     if said is None:
-        said = found[1]  # there is no bash here to ask
+        said = found[1]  # no bash on this machine
     if not said:
         return None
     cut = " (the reply was cut at its limit)" if record.get("finish_reason") == "length" else ""
@@ -277,7 +280,7 @@ def _not_met(record: Mapping[str, Any], output: str) -> Reason:
     if isinstance(score, (int, float)):
         return Reason("score", "the score is less than 1", f"{score:g}")
     missing = _missing(record, output)
-    if missing:  # in a pipeline or a list, whose last command hides it
+    if missing:  # in a pipeline or a list, whose last command hides the exit code
         return Reason("not-found", "command not found", missing)
     wrong = _wrong_syntax(record, output)
     if wrong:
@@ -293,7 +296,7 @@ def _not_met(record: Mapping[str, Any], output: str) -> Reason:
 
 
 def _missing(record: Mapping[str, Any], output: str) -> str:
-    """The command that a message says is not there, and whether it is; empty where none does."""
+    """The program that *output* says was not found, and where the sandbox has it; empty if none."""
     found = missing_programs(output)
     if not found:
         return ""
@@ -306,7 +309,7 @@ def _missing(record: Mapping[str, Any], output: str) -> str:
 
 
 def _asked_the_network(record: Mapping[str, Any]) -> str:
-    """What the sandbox saw of attempts to reach the network; empty where there were none."""
+    """How the command tried to reach the network, as the sandbox saw it; empty if it did not."""
     seen = (record.get("effects") or {}).get("network") or {}
     if seen.get("lookups"):
         return "it looked up a name"
@@ -322,7 +325,7 @@ def _last_line(output: str) -> str:
 
 
 def _quote(text: str) -> str:
-    # what a progress bar has overwritten is not quoted
+    # text that a progress bar has overwritten is not quoted
     line = " ".join(text.strip().rpartition("\r")[2].split())
     line = _METER.sub("", _WHERE.sub("", line))
     return line if len(line) <= _SHOWN else line[: _SHOWN - 3] + "..."

@@ -1,8 +1,8 @@
-"""Secrets stay out of everything that is written and said: keys, tokens, passwords in addresses.
+"""Keeps secrets out of all output: keys, tokens, passwords in URLs.
 
-A server may send a key back in a message, and a message ends up in files, logs and reports. So what is
-secret is registered once, by value, and taken out wherever a text of foreign origin may leave: errors
-of ours, lines of JSON, debug.log.
+A server may send a key back in a message, and messages end up in files, logs and reports. So each
+secret is registered once, by value, and redacted wherever text from outside may be written: our
+errors, lines of JSON, debug.log.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Iterable
 from urllib.parse import unquote, urlsplit
 
 HIDDEN = "***"
-# Stand-ins for a key, as servers of one's own take them, are no secrets but words.
+# Characters. Shorter values are dummy keys, as self-hosted servers accept them, and may be plain words.
 _SHORTEST = 8
 _secrets: dict[str, None] = {}
 _pattern: re.Pattern[str] | None = None
 
 
 class Secret(str):
-    """A key or token: a string but for its repr, which is what tracebacks show of it."""
+    """A key or token: a string whose repr, which tracebacks show, hides it."""
 
     __slots__ = ()
 
@@ -28,12 +28,12 @@ class Secret(str):
 
 
 def is_needed() -> bool:
-    """Whether anything is secret."""
+    """Whether any secret is registered."""
     return _pattern is not None
 
 
 def hide(values: Iterable[str | None]) -> None:
-    """Take *values* for secrets from now on, in this process; those under 8 characters are left."""
+    """Register *values* as secrets of this process; those under 8 characters are ignored."""
     global _pattern
     for value in values:
         for each in {value or "", (value or "").strip()}:
@@ -45,7 +45,7 @@ def hide(values: Iterable[str | None]) -> None:
 
 
 def passwords_in(addresses: Iterable[str | None]) -> list[str]:
-    """The passwords that URLs carry before their ``@``, as they stand and decoded."""
+    """The passwords in URLs (before their ``@``), both as written and decoded."""
     found = []
     for address in addresses:
         try:

@@ -10,16 +10,16 @@ from pytest_shelleval.core.results import Result
 
 
 class FlakyVerdict(ShellevalError):  # noqa: N818 - what was found
-    """The same command passed and failed: that says nothing of the model, but of its task."""
+    """The same command passed and failed: the fault is the task's, not the model's."""
 
 
 def repeat(first: Execution, *, score: Score | None = None) -> Result:
-    """Run the command of *first*, which has been run, again until it ran ``policy.executions`` times.
+    """Repeat *first*, already run once, until its command has run ``policy.executions`` times.
 
-    Each time in a fresh sandbox, with its setup run anew; the one before is closed first, for there
-    may be no room for two. The result is that of *first*, with the statuses of all in
+    Each execution has a fresh sandbox and runs the setup again; the previous sandbox is closed first,
+    as there may be no room for two. Returns the result of *first*, with all statuses in
     ``executions``. Raises FlakyVerdict when they differ, and what :meth:`Execution.run` raises when
-    one of them meets a fault; the result then has status ``error``.
+    an execution meets a fault; the result then has status ``error``.
     """
     result = first.result
     result.executions = [result.status]

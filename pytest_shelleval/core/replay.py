@@ -1,4 +1,4 @@
-"""Verdicts that are already known: when two executions come to the same, and results to replay."""
+"""Reuse of known verdicts: the key that equal executions share, and results to replay."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from pytest_shelleval.core.results import Result
 from pytest_shelleval.core.tasks import Task
 
 _DIGITS = 32
-# Of the policy: what never decides a verdict, and what a task may replace.
+# Fields of the policy that never decide a verdict, or that a task may override.
 _APART = frozenset({"attempts", "steps"})
 
 
 class ExecutionKeys:
-    """Makes a result's ``execution_key``: a hash of all that decides a verdict.
+    """Makes a result's ``execution_key``: a hash of everything that decides a verdict.
 
     That is the kind of sandbox with its image or files and its limits, which steps share a shell,
-    setup, command and condition, and the time they have. What the image or the own code of a
-    conftest.py contains is not looked into.
+    setup, command and condition, and their timeouts. The content of the image and the code of a
+    conftest.py are not part of it.
     """
 
     def __init__(self, policy: ExecutionPolicy, sandbox: Mapping[str, Any]) -> None:
@@ -35,11 +35,11 @@ class ExecutionKeys:
         self._common = hashlib.sha256(_canonical([rules, sandbox]))
 
     def of(self, task: Task, command: Command | None) -> str:
-        """32 hex digits for *command*, or for there being none, with *task*'s setup and condition."""
+        """The key, 32 hex digits, of *command* (or of none) with *task*'s setup and condition."""
         text = None if command is None else command.generated_command
         content = [
             text,
-            # without a command: whether it was the model that gave none
+            # without a command: whether the model answered without one
             text is None and command is not None and command.answered,
             task.setup_commands,
             task.success_condition,
@@ -57,17 +57,17 @@ def _canonical(value: Any) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """Results of earlier runs that stand for an execution: where each of them is recorded."""
+    """Results of earlier runs that replace an execution: where each of them is recorded."""
 
     results: Path
     """results.jsonl; lines are only added to it while this is in use."""
     offsets: Mapping[str, int]
-    """Where the line of each item starts, in bytes, by the item's node id."""
+    """The byte offset of each item's line, by the item's node id."""
     verdicts: Mapping[str, str] = field(default_factory=dict)
-    """Node ids of items whose verdict others may take over, by the key that they share."""
+    """Node ids of items whose verdict others may reuse, by the key that they share."""
 
     def result(self, nodeid: str) -> Result | None:
-        """What is recorded for the item *nodeid*; None where it has to be run.
+        """The recorded result of the item *nodeid*; None if the item has to be run.
 
         Raises UserError when the file can't be read.
         """
@@ -87,7 +87,7 @@ class Replay:
 
     @classmethod
     def load(cls, path: Path) -> Replay:
-        """What :meth:`save` wrote to *path*; nothing to replay where there is no such file."""
+        """What :meth:`save` wrote to *path*; nothing to replay if the file does not exist."""
         try:
             results, offsets, verdicts = json.loads(path.read_bytes())
         except FileNotFoundError:
@@ -98,9 +98,9 @@ class Replay:
 
 
 def passed_on(result: Result, task: Task, command: Command) -> Result:
-    """*result*, of another sample or model, as that of *command* for *task*.
+    """The *result* of another sample or model, reused for *command* of *task*.
 
-    No time was spent on it: ``durations`` is empty, so that sums are of what was executed.
+    ``durations`` is empty, so that sums count only what was executed.
     """
     return replace(
         result,

@@ -1,4 +1,4 @@
-"""Result: how one command did; and results.jsonl, where results are kept."""
+"""Result: the outcome of one command, a line of results.jsonl."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ErrorKind = Literal["inference", "setup", "sandbox", "crashed", "interrupted", "
 
 
 def empty_command(task: Task, model: str | None, sample: int) -> Command:
-    """Stands for the command of a task that has none."""
+    """A placeholder for the command of a task that has none."""
     return Command(
         task_id=task.task_id,
         task=task.task,
@@ -42,17 +42,17 @@ def empty_command(task: Task, model: str | None, sample: int) -> Command:
 
 
 def broken_by(sandbox: Mapping[str, Any]) -> str:
-    """What the command broke, by a result's *sandbox* field; empty where nothing that is needed."""
+    """What the command broke, by a result's *sandbox* field; empty if nothing essential."""
     canary = str(sandbox.get("canary") or "")
     return canary.removeprefix("failed: ") if canary.startswith("failed: ") else ""
 
 
 @dataclass(slots=True, kw_only=True)
 class Result:
-    """One line of results.jsonl: the command's fields and what came of it.
+    """One line of results.jsonl: the command's fields and its outcome.
 
-    ``overall_success`` = ``command_success`` and ``test_passed``. ``status`` tells a failure, which
-    is the model's doing, from an error, which is not.
+    ``overall_success`` = ``command_success`` and ``test_passed``. ``status`` distinguishes a
+    failure, which is the model's fault, from an error, which is not.
     """
 
     command: Command
@@ -66,8 +66,8 @@ class Result:
     test_passed: bool = False
     overall_success: bool = False
     trajectory: list[dict[str, Any]] = field(default_factory=list)
-    """What the session ran: ``{index, command, timestamp, result: {output, exit_code}}``, with
-    seconds since the sandbox was asked for."""
+    """What the session ran: ``{index, command, timestamp, result: {output, exit_code}}``;
+    ``timestamp`` in seconds since the sandbox was requested."""
     start_time: str | None = None
     """ISO 8601, UTC."""
     end_time: str | None = None
@@ -77,7 +77,7 @@ class Result:
     error: str | None = None
     error_kind: ErrorKind | None = None
     score: float | None = None
-    """0 to 1, where own code scores the task in place of its condition."""
+    """0 to 1, if the user's code scores the task in place of its condition."""
     setup_output: str | None = None
     test_output: str | None = None
     timed_out: bool = False
@@ -87,14 +87,14 @@ class Result:
     output_truncated: bool = False
     steps: str | None = None
     sandbox: dict[str, Any] = field(default_factory=dict)
-    """``{kind, image or rootfs, id}``; ``canary``, where a known-good command was run after a
-    suspicious end: ``ok``, or ``failed: WHY`` where the command has broken the sandbox."""
+    """``{kind, image or rootfs, id}``; ``canary``, if a known-good command was run after a
+    suspicious end: ``ok``, or ``failed: WHY`` if the command has broken the sandbox."""
     effects: dict[str, Any] | None = None
-    """What the command did, see :class:`~pytest_shelleval.core.sandbox.Observant`; None where the
-    sandbox does not say."""
+    """What the command did, see :class:`~pytest_shelleval.core.sandbox.Observant`; None if the
+    sandbox does not report it."""
     tampered: list[str] = field(default_factory=list)
-    """Programs that the condition may use and that the command replaced or took away: no verdict of
-    that condition can be believed, and the task has failed."""
+    """Programs that the condition may use and that the command replaced or removed: the condition's
+    verdict can't be trusted, and the task has failed."""
     missing: dict[str, str | None] = field(default_factory=dict)
     """Programs that the output says were not found, and where the sandbox has them; None: nowhere."""
     durations: dict[str, float] = field(default_factory=dict)
@@ -106,19 +106,19 @@ class Result:
     faults: list[str] = field(default_factory=list)
     """Why earlier attempts were given up."""
     starved: dict[str, float] = field(default_factory=dict)
-    """Of an attempt that did not pass and was made once more, since the machine was too busy: the
-    steps that got less than half of the processor time due to them, and the part that they got."""
+    """Set if an attempt did not pass and was repeated because the machine was too busy: the steps
+    that got less than half of the processor time due to them, and the fraction that they got."""
     executions: list[str] | None = None
-    """The status of each execution, where the command was run several times."""
+    """The status of each execution, if the command was run several times."""
     worker: str = "main"
     execution_key: str | None = None
-    """Equal where a verdict would be the same; see :mod:`pytest_shelleval.core.replay`."""
+    """Results with the same key have the same verdict; see :mod:`pytest_shelleval.core.replay`."""
     reused_from: str | None = None
-    """Node id of the item that was executed in place of this one, whose command is the same."""
+    """Node id of the item with the same command that was executed in place of this one."""
 
     @classmethod
     def of(cls, task: Task, command: Command, worker: str = "main") -> Result:
-        """A result that nothing has happened to yet."""
+        """An empty result, before anything has run."""
         return cls(
             command=command,
             worker=worker,
@@ -127,7 +127,7 @@ class Result:
         )
 
     def judge(self) -> None:
-        """Set the verdict from what the steps brought."""
+        """Set the verdict from the outcome of the steps."""
         self.command_success = self.command_exit_code == 0 and self.limit is None
         self.test_passed = self.test_exit_code == 0 and not self.tampered
         self.overall_success = self.command_success and self.test_passed
@@ -136,7 +136,7 @@ class Result:
     def apply_score(self, score: float | None) -> None:
         """Let *score*, 0 to 1, decide in place of the condition; None changes nothing.
 
-        Raises ValueError when it is no such number.
+        Raises ValueError when it is not from 0 to 1.
         """
         if score is None:
             return
@@ -148,23 +148,23 @@ class Result:
         self.status = "passed" if self.overall_success else "failed"
 
     def fail_without_command(self, reason: str) -> None:
-        """End with a failure: the model replied, but with no command in it."""
+        """End with a failure: the model's reply had no command in it."""
         self.status, self.error = "failed", reason
 
     @property
     def name(self) -> str:
-        """Task, model and sample, as log lines name a result."""
+        """Task, model and sample: the result's name in logs."""
         command = self.command
         model = "" if command.model is None else f" {command.model}"
         return f"{command.task_id}{model} sample {command.sample}"
 
     def fail_as_error(self, kind: ErrorKind, error: str) -> None:
-        """End with an error: something that was not the model's doing."""
+        """End with an error: something that was not the model's fault."""
         self.status, self.error_kind, self.error = "error", kind, redacted(error)
         self.command_success = self.test_passed = self.overall_success = False
 
     def restart(self, fault: str) -> None:
-        """Forget what the sandbox that failed brought, but for *fault*, for a further attempt."""
+        """Reset the result for a further attempt; *fault*, why this one was given up, is kept."""
         fresh = Result(command=self.command)
         for each in fields(Result):
             if each.name not in _KEPT_ON_RESTART:
@@ -174,7 +174,7 @@ class Result:
 
     @property
     def broke(self) -> str:
-        """What the command broke in its sandbox; empty where it broke nothing that is needed."""
+        """What the command broke in its sandbox; empty if nothing essential."""
         return broken_by(self.sandbox)
 
     def to_record(self) -> dict[str, Any]:
@@ -187,7 +187,7 @@ class Result:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Result:
-        """The result that a line of results.jsonl holds; unknown fields go to ``command.extra``."""
+        """The result of a line of results.jsonl; unknown fields go to ``command.extra``."""
         own = {each.name for each in fields(cls)} - {"command"}
         command = Command.from_record(
             {name: value for name, value in record.items() if name not in own - {"error"}}

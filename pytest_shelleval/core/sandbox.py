@@ -1,7 +1,7 @@
 """What a task runs in: the contract between the execution of tasks and every kind of sandbox.
 
-A sandbox is used for one task and thrown away. It offers a persistent bash *session*, fresh
-*standalone* shells beside it, and nothing of the host.
+A sandbox is used for one task and thrown away. It offers a persistent bash *session* and fresh
+*standalone* shells, and no access to the host.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ class ExecResult:
     """How one piece of shell text ended."""
 
     output: str
-    """stdout and stderr merged as they came, decoded as UTF-8; bytes that are not UTF-8 stand as
-    ``\\xNN`` (``errors="backslashreplace"``)."""
+    """stdout and stderr merged as they came, decoded as UTF-8; other bytes become ``\\xNN``
+    (``errors="backslashreplace"``)."""
     exit_code: int | None
-    """0 to 255, 128 + signal number for a killed shell; None where there is none (timed out)."""
+    """0 to 255, 128 + signal number for a killed shell; None if there is none (timed out)."""
     exited: bool = False
     """Session only: the text ended the session's shell (``exit``, ``exec``, ``set -e``, a kill)."""
     timed_out: bool = False
-    """The wall time was up, and every process of the sandbox but its supervisor was killed."""
+    """The wall time was up; every process of the sandbox except its supervisor was killed."""
     truncated: bool = False
-    """There was more output than the limit on output."""
+    """The output was longer than the limit on output."""
     limit: str | None = None
-    """The limit that was hit, if one is known to have been: ``memory``, ``disk``, ``processes``."""
+    """The limit that was hit, if known: ``memory``, ``disk``, ``processes``."""
     duration: float = 0.0
     """Wall seconds."""
     missing_capability: str | None = None
-    """What the text asked for and the sandbox can't give on this machine, though a container could:
-    ``ids``, users and groups beside root."""
+    """What the text needed and the sandbox can't give on this machine, though a container could:
+    ``ids``, users and groups other than root."""
     starved: float | None = None
-    """Where the rest of the machine left the text's processes less than half of the processor time
-    that they were due: the part that they got, 0 to 1. None: they had their share, or nobody knows."""
+    """The fraction of the processor time due to the text's processes that they got, 0 to 1, if other
+    load on the machine left them less than half of it. None: they had their share, or unknown."""
 
 
 @runtime_checkable
@@ -43,12 +43,12 @@ class Sandbox(Protocol):
     """One sandbox. Its methods block; it is used by one thread at a time.
 
     Every method but :meth:`close` raises :class:`~pytest_shelleval.core.errors.SandboxError` when
-    the sandbox itself fails (died, unreachable); what commands do never raises.
+    the sandbox itself fails (died, unreachable), never because of what commands do.
     """
 
     @property
     def id(self) -> str:
-        """Names this sandbox in results and logs."""
+        """The sandbox's name in results and logs."""
         ...
 
     @property
@@ -67,7 +67,7 @@ class Sandbox(Protocol):
     def exec_session(self, text: str, *, timeout: float) -> ExecResult:
         """Run *text* in the persistent session, which keeps directory, variables and functions.
 
-        Raises SandboxError when an earlier text has ended the session.
+        Raises SandboxError if an earlier text has ended the session.
         """
         ...
 
@@ -76,38 +76,38 @@ class Sandbox(Protocol):
         ...
 
     def close(self) -> None:
-        """End every process of the sandbox and free what it holds. Never raises; may be repeated."""
+        """Kill every process of the sandbox and free its resources. Never raises; may be repeated."""
         ...
 
 
 @runtime_checkable
 class Restorable(Protocol):
-    """What a sandbox may offer beside: to be made what another one was.
+    """Optional for a sandbox: copy the state of one sandbox to another.
 
-    Setups are repeated so where its provider has an attribute ``snapshots``, a
+    Used to reuse setups, if the provider has an attribute ``snapshots``, a
     :class:`~pytest_shelleval.core.snapshots.Snapshots`.
     """
 
     def snapshot(self) -> bytes | None:
-        """All that was written in this sandbox; None where that can't be repeated exactly.
+        """Everything written in this sandbox; None if that can't be restored exactly.
 
-        So it is when processes are left, or when there is too much.
+        That is so when processes are left running, or when there is too much.
         """
         ...
 
     def restore(self, snapshot: bytes) -> None:
-        """Make this sandbox, in which nothing has run, what the other one was.
+        """Bring this sandbox, in which nothing has run, to the state of *snapshot*.
 
-        Raises SandboxError, and then the sandbox is of no more use.
+        Raises SandboxError; the sandbox is then unusable.
         """
         ...
 
 
 class Observant(Protocol):
-    """What a sandbox may offer beside: an account of what commands did."""
+    """Optional for a sandbox: report what commands did."""
 
     def mark(self) -> None:
-        """Have :meth:`effects` leave out all that has been done so far: the setup's work."""
+        """Make :meth:`effects` ignore everything done so far: the setup's work."""
         ...
 
     def effects(self) -> Mapping[str, Any]:
@@ -116,10 +116,10 @@ class Observant(Protocol):
         ``created``, ``changed``, ``deleted``: lists of ``{path, kind, size}``, sorted by path, up to
         50 each; ``more``: how many more there are, by the list's name. ``outside``: how many of all
         are outside the start directory. ``processes``: names of those left running. ``network``:
-        ``{unreachable, lookups}``, attempts that found no way out, and questions to a name server
-        that is not there. ``tampered``: programs and libraries of the system that are no longer what
-        they were, or hidden by others; ``removed``: those that are gone. ``partial``: there was too
-        much to look at all of it.
+        ``{unreachable, lookups}``, connection attempts without a route, and queries to a name server
+        that does not exist. ``tampered``: programs and libraries of the system that were changed or
+        hidden by others; ``removed``: those that were removed. ``partial``: there was too much to
+        look at all of it.
         """
         ...
 
@@ -129,13 +129,13 @@ class SandboxProvider(Protocol):
 
     @property
     def info(self) -> Mapping[str, Any]:
-        """JSON object that says which kind this is: ``kind`` and ``image`` or ``rootfs``."""
+        """JSON object that identifies the kind: ``kind`` and ``image`` or ``rootfs``."""
         ...
 
     def acquire(self) -> Sandbox:
-        """A fresh sandbox, from those made ahead if there is one.
+        """A fresh sandbox, one created ahead if available.
 
-        Raises SandboxError (worth another try) or SandboxUnavailable (not worth one).
+        Raises SandboxError (worth a retry) or SandboxUnavailable (not worth one).
         """
         ...
 

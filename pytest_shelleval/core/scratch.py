@@ -1,4 +1,4 @@
-"""The folder that the processes of one run share while it lasts, and those that killed runs left."""
+"""The temporary folder that the processes of one run share, and leftovers of killed runs."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ _LOCK = ".lock"
 
 
 class Scratch:
-    """A new folder in the temporary directory, the caller's until :meth:`remove` or its end."""
+    """A new folder in the temporary directory, locked until :meth:`remove` or the process ends."""
 
     def __init__(self, *folders: str) -> None:
-        """Make it, with *folders* in it. Raises OSError."""
+        """Create it, with *folders* in it. Raises OSError."""
         self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
         for name in folders:
             (self.path / name).mkdir()
-        # under another name first: what has a lock's name and no lock is taken for left behind
+        # under another name first: a lock file without a lock counts as a leftover
         new = self.path / f"{_LOCK}.new"
         self._fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try_flock(self._fd)
         new.rename(self.path / _LOCK)
-        # a child that was forked and not replaced would hold the lock on when we are gone
+        # a forked child that never calls exec would hold the lock after this process has ended
         os.register_at_fork(after_in_child=self._forget)
 
     def remove(self) -> None:
-        """Remove the folder with all that is in it; may be repeated."""
+        """Remove the folder and its content; may be repeated."""
         shutil.rmtree(self.path, ignore_errors=True)
         self._forget()
 
@@ -43,9 +43,9 @@ class Scratch:
 
 
 def left_behind() -> Iterator[Path]:
-    """Folders of this user's runs that have ended without removing them, as on SIGKILL.
+    """Folders that this user's ended runs did not remove, as after SIGKILL.
 
-    Each is locked while the caller looks at it, so that several runs do not clean up together.
+    Each is locked while the caller uses it, so that two runs do not clean up the same one.
     """
     for folder in sorted(Path(tempfile.gettempdir()).glob(f"{_PREFIX}*")):
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""One run over several machines: which tasks are whose."""
+"""One run on several machines: which tasks belong to which."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Shard:
 
 
 def parse_shard(text: str) -> Shard:
-    """``2/3`` is the second of three. Raises ValueError that says what is expected."""
+    """The shard of *text*: ``2/3`` is the second of three. Raises ValueError for anything else."""
     number, slash, total = text.partition("/")
     if slash and number.isdecimal() and total.isdecimal() and 1 <= int(number) <= int(total):
         return Shard(int(number), int(total))
@@ -27,10 +27,10 @@ def parse_shard(text: str) -> Shard:
 
 
 def tasks_of(shard: Shard, task_ids: Iterable[str]) -> frozenset[str]:
-    """Those of *task_ids* that are *shard*'s.
+    """The *task_ids* that belong to *shard*.
 
-    Sorted by a hash of the id and dealt out: the order of the rows has no say, neighbours of one kind
-    are spread, and shards differ by one task at most.
+    Ids are sorted by their hash and dealt out in turn: the order of the rows does not matter, similar
+    neighbours are spread, and the sizes of shards differ by one task at most.
     """
     ranked = sorted(set(task_ids), key=lambda ident: (_digest(ident), ident))
     return frozenset(ranked[shard.number - 1 :: shard.total])

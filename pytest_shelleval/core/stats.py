@@ -23,7 +23,7 @@ def wilson_interval(successes: float, total: float) -> tuple[float, float]:
 
     The counts are whole numbers, or fractions where *total* is an effective sample size.
 
-    It holds its coverage for few trials and for rates near 0 and 1, where the textbook interval
+    It keeps its coverage for few trials and for rates near 0 and 1, where the textbook interval
     does not: Wilson, Journal of the American Statistical Association 22 (1927) 209-212; Brown, Cai
     and DasGupta, Statistical Science 16 (2001) 101-133.
     """
@@ -59,7 +59,7 @@ def clustered_rate(rates: Sequence[float], draws: int | None = None) -> Estimate
     Franco, Little, Louis and Slud, Journal of Survey Statistics and Methodology 7 (2019) 334-364).
     With one sample per task it is Wilson's interval itself. *draws*, the number of independent draws
     behind the rates (the number of tasks, if None), bounds the effective size from above: tasks that
-    happen to agree prove no more than that. An empty *rates* says nothing: (0, 1).
+    happen to agree prove no more than that. For empty *rates* the interval is (0, 1).
     """
     tasks = len(rates)
     if not tasks:
@@ -82,12 +82,12 @@ def mcnemar_exact(only_a: int, only_b: int) -> float:
 
     The binomial test of the discordant pairs against one half: McNemar, Psychometrika 12 (1947)
     153-157; exact as in Fagerland, Lydersen and Laake, BMC Medical Research Methodology 13 (2013) 91.
-    1 where no pair is discordant. Raises ValueError on negative counts.
+    1 if no pair is discordant. Raises ValueError on negative counts.
     """
     if min(only_a, only_b) < 0:
         raise ValueError("counts of pairs can't be negative")
     pairs, fewer = only_a + only_b, min(only_a, only_b)
-    term = total = 1  # C(n, 0); whole numbers, so that no tail is lost
+    term = total = 1  # C(n, 0); integers, so that small tails are exact
     for number in range(1, fewer + 1):
         term = term * (pairs - number + 1) // number
         total += term
@@ -95,11 +95,11 @@ def mcnemar_exact(only_a: int, only_b: int) -> float:
 
 
 def paired_difference(both: int, only_a: int, only_b: int, neither: int) -> Estimate:
-    """The pass rate of b less that of a over the same tasks, with its 95 % interval.
+    """The pass rate of b minus that of a over the same tasks, with its 95 % interval.
 
     Newcombe's square-and-add interval for paired proportions (method 10): Statistics in Medicine 17
-    (1998) 2635-2650. Counts of tasks that passed in both runs, in a alone, in b alone, in none; no
-    pairs at all say nothing: (-1, 1). Raises ValueError on negative counts.
+    (1998) 2635-2650. Counts of tasks that passed in both runs, in a alone, in b alone, in none; (-1, 1)
+    if there are no pairs. Raises ValueError on negative counts.
     """
     if min(both, only_a, only_b, neither) < 0:
         raise ValueError("counts of pairs can't be negative")
@@ -119,9 +119,9 @@ def clustered_difference(differences: Sequence[float]) -> tuple[Estimate, float]
     """The mean of *differences* of pass rates, one per task, with its 95 % interval and p value.
 
     For several samples per task: the paired t interval and test with tasks as units, which is the
-    cluster-robust one of Miller (2024), arXiv:2411.00640, section 4. Where all differences are equal
-    there is no variance to go by: the interval is then the paired one of as many tasks with the
-    nearest whole table. Fewer than two tasks say nothing: (-1, 1) and 1.
+    cluster-robust one of Miller (2024), arXiv:2411.00640, section 4. If all differences are equal
+    there is no variance to estimate: the interval is then the paired one of as many tasks with the
+    nearest table of whole counts. For fewer than two tasks: (-1, 1) and 1.
     """
     tasks = len(differences)
     mean = fsum(differences) / tasks if tasks else 0.0

@@ -1,4 +1,4 @@
-"""summary.json: the figures of a run, counted from the lines of results.jsonl."""
+"""summary.json: the figures of a run, computed from the lines of results.jsonl."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pytest_shelleval.core.files import replace_file
 from pytest_shelleval.core.stats import clustered_rate, pass_at_k, wilson_interval
 
 Key = tuple[str, str, int]
-"""Task id, model ("" where a file names none), sample."""
+"""Task id, model ("" if the file names none), sample."""
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What of one result the summary needs."""
+    """The fields of one result that the summary needs."""
 
     status: str
     error_kind: str | None
@@ -27,7 +27,7 @@ class Outcome:
     seconds: float
     reason: str
     reused: bool = False
-    """Nothing was executed: another result is of the same command."""
+    """Nothing was executed: the result of the same command was reused."""
 
 
 @dataclass
@@ -37,10 +37,10 @@ class ResultCounts:
     outcomes: dict[Key, Outcome] = field(default_factory=dict)
     usage: Counter[str] = field(default_factory=Counter)
     batch_usage: Counter[str] = field(default_factory=Counter)
-    """Of these, what was bought through the Batch API."""
+    """The part of ``usage`` that was bought through the Batch API."""
     durations: Counter[str] = field(default_factory=Counter)
     sandboxes: dict[str, None] = field(default_factory=dict)
-    """Image, or kind where there is none, of the sandboxes used, in order of appearance."""
+    """Image, or kind if there is none, of the sandboxes used, in order of appearance."""
 
     def add(self, record: Mapping[str, Any], reason: str = "") -> None:
         """Count one line of results.jsonl; *reason* says why it did not pass."""
@@ -69,7 +69,7 @@ class ResultCounts:
         )
 
     def include(self, other: ResultCounts) -> None:
-        """Count also all that *other* has counted, which are other commands."""
+        """Add the counts of *other*, which are of other commands."""
         self.outcomes |= other.outcomes
         self.usage.update(other.usage)
         self.durations.update(other.durations)
@@ -88,7 +88,7 @@ class ResultCounts:
         return list(dict.fromkeys(key[1] for key in self.outcomes))
 
     def error_kinds(self) -> dict[str, int]:
-        """How many errors of each kind, the commonest first."""
+        """How many errors of each kind, the most common first."""
         kinds = Counter(
             outcome.error_kind or "other"
             for outcome in self.outcomes.values()
@@ -110,7 +110,7 @@ class ResultCounts:
         }
 
     def task_rates(self, model: str | None = None, k: int = 1) -> tuple[list[float], int]:
-        """pass@k of each task with at least *k* samples, and how many independent draws are behind it.
+        """pass@k of each task with at least *k* samples, and the number of independent draws.
 
         Errors count as samples that did not pass.
         """
@@ -138,7 +138,7 @@ class ResultCounts:
 
 
 def status_of(record: Mapping[str, Any]) -> str:
-    """``passed``, ``failed`` or ``error``, also for lines of the script that this replaces."""
+    """``passed``, ``failed`` or ``error``, also for lines of the script that this project replaces."""
     status = record.get("status")
     if status is not None:
         return str(status)
@@ -148,7 +148,7 @@ def status_of(record: Mapping[str, Any]) -> str:
 
 
 def rates(passed: int, total: int, errors: int) -> dict[str, Any]:
-    """A pass rate with its denominators: of all, and of those that have a verdict."""
+    """Pass rates by both denominators: all results, and those that have a verdict."""
     low, high = wilson_interval(passed, total)
     scored = total - errors
     return {
@@ -223,5 +223,5 @@ def _clustered(counts: ResultCounts, model: str) -> list[float]:
 
 
 def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
-    """Replace *path* by *summary*. Raises UserError when it can't be written."""
+    """Write *summary* to *path*. Raises UserError when it can't be written."""
     replace_file(path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")

@@ -1,4 +1,4 @@
-"""Whether a text is bash, by bash itself: parsed on this machine and never executed."""
+"""Whether a text is valid bash: parsed by this machine's bash, never executed."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _UNFINISHED = re.compile(r"unexpected end of file|unexpected EOF|here-document .
 
 @functools.lru_cache(maxsize=4096)
 def parse(text: str) -> str | None:
-    """What ``bash -n`` says of *text*, one line; empty where it has nothing to say.
+    """The first line of what ``bash -n`` says about *text*; empty if it finds no fault.
 
-    None where bash can't be asked: there is none here, or the text is longer than 100,000
-    characters, or it takes bash more than 5 s.
+    None if bash can't tell: it is not installed, or the text is longer than 100,000 characters, or
+    bash takes more than 5 s.
     """
     bash = shutil.which("bash")
     if bash is None or len(text) > _LONGEST:
         return None
-    # an option of shopt changes what is parsed after it, but only when it is executed
+    # shopt changes how the text after it is parsed, but only when executed: -n needs the option
     extended = ["-O", "extglob"] if "extglob" in text else []
     try:
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Task: one row of a dataset, checked; and how a task gets its id."""
+"""Task: one validated row of a dataset; and how a task gets its id."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ class Task:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """Every other column."""
     source: str = ""
-    """Where the row stands, for messages: ``tasks.jsonl:12``."""
+    """The place of the row, for messages: ``tasks.jsonl:12``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row as a reader found it: not yet checked."""
+    """One row as read, not yet validated."""
 
     where: str
     """``file:line`` for text files, ``file row N`` (from 1) for others."""
     fields: Mapping[str, Any]
     fault: str | None = None
-    """Set when the row could not even be read."""
+    """Why the row could not be read, if so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +63,17 @@ class RowFault:
     what: str
     """``task: missing``."""
     own_id: str | None = None
-    """The id that the row brings, if it does and could be read."""
+    """The row's own id, if it has a readable one."""
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}"
 
 
 def safe_id(text: str) -> str:
-    """*text* made fit for a node id: no ``::``, white space, brackets or control characters.
+    """*text* made safe for a node id: no ``::``, white space, brackets or control characters.
 
     An id that had to be changed gets 4 hex digits of its hash, so that two ids that differ only in
-    such characters stay apart.
+    such characters stay distinct.
     """
     safe = _UNSAFE_IN_ID.sub("_", text)[:120]
     if safe != text:
@@ -82,7 +82,7 @@ def safe_id(text: str) -> str:
 
 
 def content_id(task: str, setup_commands: Iterable[str], success_condition: str) -> str:
-    """The id of a row that brings none: 8 hex digits of a hash of what it says."""
+    """The id of a row without one: 8 hex digits of a hash of its content."""
     content = json.dumps([task, list(setup_commands), success_condition])
     return hashlib.sha256(content.encode()).hexdigest()[:8]
 
@@ -90,10 +90,10 @@ def content_id(task: str, setup_commands: Iterable[str], success_condition: str)
 def build_tasks(
     datasets: Iterable[Iterable[Row]], *, max_samples: int | None = None
 ) -> list[list[Task]]:
-    """The tasks of each dataset's rows, of the first *max_samples* of each if that is given.
+    """The tasks of each dataset, only of its first *max_samples* rows if that is given.
 
-    Rows that say the same and bring no id get ``-2``, ``-3``; an id that two rows bring is a fault,
-    also over several datasets. Raises UserError that names every fault by file, line and field.
+    Equal rows without an id get ``-2``, ``-3``; an id used by two rows is a fault, also across
+    datasets. Raises UserError that names every fault by file, line and field.
     """
     tasks, faults = sift_tasks(datasets, max_samples=max_samples)
     if faults:
@@ -104,7 +104,7 @@ def build_tasks(
 def sift_tasks(
     datasets: Iterable[Iterable[Row]], *, max_samples: int | None = None
 ) -> tuple[list[list[Task]], list[RowFault]]:
-    """Like :func:`build_tasks`: the tasks of the rows that are whole, and what is wrong with others."""
+    """Like :func:`build_tasks`, but returns the valid tasks and the faults of the other rows."""
     builder = _Builder()
     tasks = [
         [task for row in _first(rows, max_samples) for task in builder.build(row)]
@@ -114,7 +114,7 @@ def sift_tasks(
 
 
 class _Builder:
-    """Builds tasks and remembers the ids that are taken."""
+    """Builds tasks and remembers the ids in use."""
 
     def __init__(self) -> None:
         self.faults: list[RowFault] = []
@@ -156,7 +156,7 @@ def _first(rows: Iterable[Row], count: int | None) -> Iterator[Row]:
 
 
 class _Checked:
-    """Takes one row apart, field by field, and collects what is wrong with it."""
+    """Validates one row field by field and collects its faults."""
 
     _KNOWN = frozenset(
         {
@@ -273,7 +273,7 @@ class _Checked:
         if not isinstance(value, (list, tuple)) or not all(isinstance(tag, str) for tag in value):
             self._fault("tags", f"a list of strings is expected, not {_kind(value)}")
             return ()
-        return tuple(map(intern, value))  # a large dataset has few
+        return tuple(map(intern, value))  # even a large dataset has few distinct tags
 
     def _level(self) -> str | int | float | None:
         value = self.row.fields.get("difficulty_level")
