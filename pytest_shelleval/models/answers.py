@@ -1,4 +1,4 @@
-"""What a chat server says, read: replies, errors, and how long to wait."""
+"""Reading what a chat server sends: replies, errors, and how long to wait."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pytest_shelleval.models.tool_calls import read_tool_calls
 
 @dataclass(eq=False)
 class Failure(Exception):  # noqa: N818 - internal; becomes one of the project's errors
-    """Why one request brought no reply."""
+    """Why one request got no reply."""
 
     reason: str
     status: int | None = None
@@ -31,13 +31,13 @@ class Failure(Exception):  # noqa: N818 - internal; becomes one of the project's
     wait: float | None = None
     """Seconds that the server asked for."""
     unbilled: bool = False
-    """The server has nothing of the request, or refused to work on it."""
+    """The server did not get the request, or refused to process it."""
     refused: bool = False
     """A parameter was refused, and is no longer sent."""
 
 
 def server_message(body: object) -> tuple[str, str | None]:
-    """What an error's body says, in one line, and its code."""
+    """The message of an error's body, in one line, and its code."""
     code = None
     if isinstance(body, Mapping):
         inner = body.get("error", body)
@@ -82,7 +82,7 @@ def read_reply(body: bytes, kind: str, url: str) -> Reply:
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         if isinstance(data, dict) and data.get("error"):
             raise _fault(data["error"], url)
-        raise Failure(f"{url} answered without any choice", retry=True)
+        raise Failure(f"{url} answered without choices", retry=True)
     choice = choices[0]
     message = choice.get("message")
     message = message if isinstance(message, dict) else {}
@@ -94,7 +94,7 @@ def read_reply(body: bytes, kind: str, url: str) -> Reply:
     if not text and not raw:
         fault = fault or message.get("error") or data.get("error")
     if fault or finish == PROVIDER_ERROR:
-        raise _fault(fault or "its reply was broken off, with finish_reason 'error'", url)
+        raise _fault(fault or "its reply was cut short, with finish_reason 'error'", url)
     if command:
         text = f"{text}\n{raw}".lstrip()
     elif text:
@@ -109,7 +109,7 @@ def read_reply(body: bytes, kind: str, url: str) -> Reply:
 
 
 def _fault(error: object, url: str) -> Failure:
-    """What an error object in an answer of status 200 comes to: the server's fault."""
+    """The failure for an error object in an answer of status 200: the server's fault."""
     said, code = server_message({"error": error})
     retry = code != "insufficient_quota"
     return Failure(f"{url} answered with an error: {said}", retry=retry, shared=True)
@@ -138,7 +138,7 @@ def _usage(usage: object) -> dict[str, int] | None:
     }
     found = {name: count for name, count in counts.items() if isinstance(count, int) and count >= 0}
     written, reasoning = found.get("output_tokens", 0), found.get("reasoning_tokens", 0)
-    if written:  # some vendors leave the reasoning out of it, but not out of the total
+    if written:  # some vendors omit the reasoning here, but not in the total
         total = usage.get("total_tokens")
         if isinstance(total, int):
             written = max(written, total - found.get("input_tokens", total))

@@ -1,4 +1,4 @@
-"""What a model is: something that is asked for a command and replies."""
+"""The contract of a model: it gets a request for a command and returns a reply."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Request:
     params: Mapping[str, Any] = field(default_factory=dict)
     """Sampling parameters (``temperature``, ``max_tokens``); None leaves a field out."""
     account: Account | None = None
-    """For a model that asks its server more than once: where each attempt is paid for."""
+    """For a model that retries its requests: counts the cost of each attempt."""
 
 
 @dataclass(slots=True)
@@ -42,26 +42,26 @@ class Reply:
     text: str
     """The raw text; kept in commands.jsonl, and the command is extracted from it."""
     command: str | None = None
-    """The command itself, from a model that knows it (oracle, own code) or from a tool call; skips
-    extraction."""
+    """The command itself, from a model that knows it (oracle, the user's code) or from a tool call;
+    skips extraction."""
     reasoning: str | None = None
     finish_reason: str | None = None
     usage: dict[str, int] | None = None
-    """``input_tokens`` and ``output_tokens``, and what else the server counts."""
+    """``input_tokens`` and ``output_tokens``, and any other counts of the server."""
     attempts: int = 1
     """Requests made until this reply came."""
     sent_params: dict[str, Any] | None = None
-    """The parameters that were sent, where the server did not take those that were asked for."""
+    """The parameters that were sent, if the server did not accept the requested ones."""
     request_id: str | None = None
-    """What the server calls the request, where it says (``x-request-id``); for debug.log."""
+    """The server's id of the request (``x-request-id``), if it sends one; for debug.log."""
 
 
 class ServerFault(GenerationError):  # noqa: N818 - says whose fault it is
-    """A failure that every other request is likely to meet too, for the same ``reason``.
+    """A failure that is likely to hit every other request too, with the same ``reason``.
 
-    A model may raise it in place of GenerationError: when nothing but equal faults comes in a row,
-    the phase is aborted with the reason instead of failing thousands of times. ``unreachable`` says
-    that no connection was made.
+    A model may raise it in place of GenerationError: after enough equal faults in a row, the phase
+    is aborted with the reason instead of failing thousands of times. ``unreachable`` says that no
+    connection was made.
     """
 
     def __init__(self, reason: str, *, attempts: int = 1, unreachable: bool = False) -> None:
@@ -71,11 +71,11 @@ class ServerFault(GenerationError):  # noqa: N818 - says whose fault it is
 
 @runtime_checkable
 class Model(Protocol):
-    """Writes commands. One async method; an ``async def aclose(self)`` is awaited at the end if there.
+    """Writes commands. One async method; an optional ``async def aclose(self)`` is awaited at the end.
 
     ``name`` goes into records. A model with the attribute ``free = True`` costs nothing and is
-    deterministic (mock, oracle, noop): it is asked anew in every run. A list ``warnings`` of lines,
-    where there is one, is shown at the end of the phase.
+    deterministic (mock, oracle, noop): it is asked again in every run. The lines of an optional list
+    ``warnings`` are shown at the end of the phase.
     """
 
     @property
@@ -84,9 +84,9 @@ class Model(Protocol):
         ...
 
     async def generate(self, request: Request) -> Reply | str:
-        """Answer *request*; a plain string is taken as the reply's text.
+        """Answer *request*; a plain string is used as the reply's text.
 
-        Raises GenerationError for a failure of this one request; any other exception is recorded as
-        one too. InferenceAborted ends the phase.
+        Raises GenerationError for a failure of this one request; any other exception is recorded in
+        the same way. InferenceAborted ends the phase.
         """
         ...

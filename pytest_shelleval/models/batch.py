@@ -1,4 +1,4 @@
-"""Phase 1 through OpenAI's Batch API: half the price, an answer within a day."""
+"""Phase 1 through OpenAI's Batch API: half the price, replies within a day."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 
 def state_file(store: CommandStore) -> Path:
-    """Where it is written what is under way: beside commands.jsonl."""
+    """The file that lists the submitted batches, beside commands.jsonl."""
     return store.path.with_name(store.path.name + ".batches.json")
 
 
@@ -57,16 +57,16 @@ def run_batch(
 ) -> InferencePlan:
     """Submit *plan*'s jobs for all chat models in batches, wait, and keep the replies; blocks.
 
-    What is under way is written to :func:`state_file` before and after each step, with the records
-    to be, so that a process that was stopped goes on where it was: nothing is submitted twice, and
-    replies are kept also for jobs that *plan* no longer has. *on_wait* is told of the progress every
+    Before and after each step, the batches under way and the records of their requests are written to
+    :func:`state_file`, so that the next run resumes after a stopped one: nothing is submitted twice,
+    and replies are kept even for jobs that *plan* no longer has. *on_wait* gets the progress every
     *poll* seconds (growing to a minute).
 
-    Returns the plan that is left to ask directly: the jobs of other models, and those of servers
-    that have no Batch API (with a warning in *summary*). Raises InferencePaused when the batches,
-    with what was spent before, might cost more than ``max_cost``, at
-    :data:`~pytest_shelleval.models.money.BATCH_FACTOR` of the prices: then nothing is submitted, and
-    what is under way is waited for. InferenceAborted when the server refuses them.
+    Returns the plan of jobs left to ask directly: those of other models, and of servers that have no
+    Batch API (with a warning in *summary*). Raises InferencePaused when the batches, with what was
+    spent before, might cost more than ``max_cost``, at
+    :data:`~pytest_shelleval.models.money.BATCH_FACTOR` of the prices: then it submits nothing, but
+    still waits for the batches under way. InferenceAborted when the server refuses the batches.
     """
     summary = InferenceSummary() if summary is None else summary
     state = _State(state_file(store))
@@ -104,7 +104,7 @@ class _NoBatches(Exception):  # noqa: N818 - a state of the server
 
 
 class _State:
-    """What is under way, on disk. Each batch: where, its id, and the record of each request."""
+    """The batches under way, on disk: of each its server, its id, the record of each request."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -114,8 +114,8 @@ class _State:
                 self.batches = json.loads(path.read_text(encoding="utf-8"))["batches"]
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise UserError(
-                    f"{path}: can't be read ({error}); it tells which batches are under way. Delete "
-                    "it to submit them anew, and pay for them again"
+                    f"{path}: can't be read ({error}); it lists the batches under way. Delete it to "
+                    "submit them again, and pay for them again"
                 ) from error
 
     def save(self) -> None:
@@ -149,7 +149,7 @@ class _Run:
         self.terms, self.on_wait, self.poll = terms, on_wait, poll
 
     def adopt(self, client: openai.OpenAI, model: ChatModel) -> None:
-        """Find out what became of batches whose submission was cut short."""
+        """Look up the ids of batches whose submission was interrupted; drop those that do not exist."""
         for batch in [each for each in self.state.of(model) if each["id"] is None]:
             try:
                 found = [
@@ -160,8 +160,8 @@ class _Run:
             except openai.OpenAIError as error:
                 raise InferenceAborted(
                     f"an earlier run was stopped while it submitted a batch, and {model.base_url} does "
-                    f"not list its batches ({_said(error)}): look there; if there is none, delete "
-                    f"{self.state.path} to submit it again"
+                    f"not list its batches ({_said(error)}): check there whether it exists; if not, "
+                    f"delete {self.state.path} to submit it again"
                 ) from error
             if found:
                 batch["id"] = found[0]
@@ -170,7 +170,7 @@ class _Run:
             self.state.save()
 
     def submit(self, client: openai.OpenAI, model: ChatModel, jobs: Sequence[Job]) -> None:
-        """Submit *jobs*. Raises _NoBatches, before anything was submitted."""
+        """Submit *jobs*. Raises _NoBatches before anything is submitted."""
         for chunk, lines in _chunks(model, jobs):
             token = hashlib.sha256(b"".join(lines) + str(time.time_ns()).encode()).hexdigest()[:32]
             batch = {
@@ -190,7 +190,7 @@ class _Run:
                 name = f"shelleval-{token}.jsonl"
                 upload = client.files.create(file=(name, b"".join(lines)), purpose="batch")
                 self.state.batches.append(batch)
-                self.state.save()  # from here on the batch may be there, whatever happens to us
+                self.state.save()  # from here on the batch may exist, even if we are killed
                 made = client.batches.create(
                     input_file_id=upload.id,
                     endpoint=_PATH,
@@ -199,7 +199,7 @@ class _Run:
                 )
             except openai.APIStatusError as error:
                 if batch in self.state.batches:
-                    self.state.batches.remove(batch)  # it said no, so there is none
+                    self.state.batches.remove(batch)  # refused, so it does not exist
                     self.state.save()
                 if error.status_code in _NONE_HERE:
                     raise _NoBatches(f"status {error.status_code}") from error
@@ -224,8 +224,8 @@ class _Run:
                     self._keep(client.files.content(ident).content, batch, model)
             except openai.OpenAIError as error:
                 raise InferenceAborted(
-                    f"batch {batch['id']} at {model.base_url}: {_said(error)}; run the same call "
-                    "again to go on waiting"
+                    f"batch {batch['id']} at {model.base_url}: {_said(error)}; run the same command "
+                    "again to keep waiting"
                 ) from error
             self.state.batches.remove(batch)
             self.state.save()
@@ -238,7 +238,7 @@ class _Run:
             if batch["records"]:
                 self.summary.warnings.append(
                     f"batch {batch['id']} is {over.status}; {len(batch['records'])} of its requests "
-                    "have no answer: run the same call again to ask them"
+                    "have no answer: run the same command again to ask them"
                 )
 
     def _wait(self, client: openai.OpenAI, batch: Mapping[str, Any]) -> Any:
@@ -250,7 +250,7 @@ class _Run:
                 return found
             counts = found.request_counts
             done = f"{counts.completed + counts.failed}/{counts.total}" if counts else "0"
-            self.on_wait(f"batch {batch['id']} {found.status}, {done} (Ctrl-C, and go on later)")
+            self.on_wait(f"batch {batch['id']} {found.status}, {done} (Ctrl-C to continue later)")
             time.sleep(pause)
             pause = min(pause * 1.5, max(self.poll, _LONGEST_POLL))
 
@@ -261,7 +261,7 @@ class _Run:
                 answer = json.loads(line)
                 record = batch["records"].pop(answer["custom_id"], None)
             except (ValueError, KeyError, TypeError):
-                continue  # the request that it answers is left over, and asked again
+                continue  # its request stays unanswered, and is asked again
             if record is None:
                 continue
             command = Command.from_record({**record, "timestamp": now(), "inference": "batch"})
@@ -319,7 +319,7 @@ def _too_dear(jobs: Sequence[Job], run: _Run, free: Collection[str]) -> Inferenc
 
 
 def _chunks(model: ChatModel, jobs: Sequence[Job]) -> Iterator[tuple[list[Job], list[bytes]]]:
-    """Jobs and their lines, as many as a batch may have."""
+    """Jobs and their lines, in chunks that fit into one batch."""
     chunk: list[Job] = []
     lines: list[bytes] = []
     size = 0
@@ -342,7 +342,7 @@ def _chunks(model: ChatModel, jobs: Sequence[Job]) -> Iterator[tuple[list[Job], 
 
 
 def _id(job: Job) -> str:
-    """The same for the same request, in every run."""
+    """The id of *job*'s request, the same in every run."""
     key = [job.task.task_id, job.model.name, job.sample, job.prompt_hash, dict(job.params)]
     return hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:40]
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 # The HTTP library of the openai package.
 _HTTP: Any = import_module("httpx2" if int(openai.__version__.partition(".")[0]) >= 3 else "httpx")
 _PUBLIC = "https://api.openai.com/v1"
-_NO_KEY = "no-key"  # the client insists on one, servers of one's own do not look
+_NO_KEY = "no-key"  # the client requires one, self-hosted servers ignore it
 _CONNECT_TIMEOUT = 10.0
 _LONGEST_BACKOFF = 60.0
 _REQUESTS_PER_LANE = 4
@@ -46,8 +46,8 @@ _TOO_MANY = frozenset({429, 503, 529})
 _log = logging.getLogger(__name__)
 _FATAL = {
     401: "check the API key (OPENAI_API_KEY or --shelleval-api-key)",
-    402: "the server wants to be paid first: add credit there, or lower --shelleval-max-tokens",
-    403: "check what the API key may do, and the model's name (--shelleval-model)",
+    402: "the account has too little credit: add credit, or lower --shelleval-max-tokens",
+    403: "check the permissions of the API key, and the model's name (--shelleval-model)",
     404: "check the model's name (--shelleval-model) and the base URL (--shelleval-base-url), "
     "which for most servers ends in /v1",
     405: "check the base URL (--shelleval-base-url), which for most servers ends in /v1",
@@ -58,7 +58,7 @@ _FATAL = {
 
 @dataclass(eq=False)
 class _Lane:
-    """A client, whose pool of connections gets slow with the number of requests in it."""
+    """A client with few requests: its pool of connections gets slow with many."""
 
     client: openai.AsyncOpenAI
     in_flight: int = 0
@@ -67,20 +67,20 @@ class _Lane:
 class ChatModel:
     """Asks a server for chat completions, with retries, over one set of connections.
 
-    Tried again, after growing pauses with jitter or as long as ``Retry-After`` says: status 408,
-    409, 429 and 5xx, lost connections, time-outs, and answers of status 200 that are no completion
-    (cut JSON, a web page, an error object, no choices). Until the server has answered once, a
-    connection that can't be made is tried 2 more times only. 429 and 503 also lower the number of
-    requests in flight for a while. A parameter that the server refuses is renamed or left out from
-    then on, with a line in ``warnings``.
+    It retries, after growing pauses with jitter or as long as ``Retry-After`` says: status 408, 409,
+    429 and 5xx, lost connections, time-outs, and answers of status 200 that are no completion (cut
+    JSON, a web page, an error object, no choices). Until the server has answered once, a connection
+    that can't be made is retried only 2 times. 429, 503 and 529 also lower the number of requests in
+    flight for a while. A parameter that the server refuses is renamed or left out from then on, with
+    a line in ``warnings``.
 
     *timeout* is wall seconds for one request, *backoff* the first pause in seconds; each further
-    pause is twice as long, those after a 429 four times (limits count by the minute). *rpm* and
-    *tpm* bound requests and tokens per minute. When the server asks to wait longer than *max_wait*
-    seconds, the phase is paused.
+    pause is twice as long, and pauses after a 429 are four times longer (limits count by the
+    minute). *rpm* and *tpm* bound requests and tokens per minute. When the server asks to wait longer
+    than *max_wait* seconds, the phase is paused.
 
-    Raises UserError for a base URL that is none, for the public endpoint without a key, and for a
-    proxy in the environment that can't be used.
+    Raises UserError for an invalid base URL, for the public endpoint without a key, and for a proxy
+    in the environment that can't be used.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class ChatModel:
         _check_proxies()
         hide([self.api_key if self.api_key != _NO_KEY else None, *passwords_in([self.base_url])])
         self.warnings: list[str] = []
-        """What the user should know of the run, a line each."""
+        """What the user should know about the run, a line each."""
         self._timeout = timeout
         self._max_retries = max_retries
         self._backoff = backoff
@@ -113,16 +113,16 @@ class ChatModel:
         self._refusals = Refusals(self.warnings.append)
         self._paused: InferencePaused | None = None
         self._wake = asyncio.Event()
-        self._answered = False  # by anything at all
-        self._served = False  # with a completion
+        self._answered = False  # whether the server has answered anything at all
+        self._served = False  # whether it has sent a completion
 
     async def generate(self, request: Request) -> Reply:
-        """Ask, and ask again where that may help.
+        """Ask the server, with retries.
 
-        Raises GenerationError (as ServerFault where other requests will fare no better), and
-        InferenceAborted for status 401 to 405 and 410; a 403 after the server has served other
-        requests is this one's own (moderation does that). InferencePaused when the server asks to
-        come back much later.
+        Raises GenerationError (as ServerFault if other requests are likely to fail too), and
+        InferenceAborted for status 401 to 405 and 410; but a 403 after the server has served other
+        requests concerns only this one (moderation does that). InferencePaused when the server asks
+        to wait longer than *max_wait*.
         """
         account = request.account or Account(request.messages, request.params)
         account.refund()  # nothing was sent yet
@@ -131,8 +131,8 @@ class ChatModel:
             attempts += 1
             if account.bounded and reply_limit(self.body(request)) is None:
                 raise InferenceAborted(
-                    f"{self.base_url} takes no limit on the tokens of a reply, so nobody can keep "
-                    "--shelleval-max-cost there; leave it out"
+                    f"{self.base_url} takes no limit on the tokens of a reply, so that "
+                    "--shelleval-max-cost can't be enforced; leave it out"
                 )
             await account.reserve()
             await self._throttle.enter()
@@ -164,7 +164,7 @@ class ChatModel:
             if failure.wait is not None and failure.wait > self._max_wait:
                 raise self._pause_all(failure)
             if failure.refused:
-                refused += 1  # each time with another parameter, so this ends
+                refused += 1  # another parameter each time, so the loop ends
                 continue
             retries = self._max_retries
             if not self._answered and failure.is_connection:
@@ -177,7 +177,7 @@ class ChatModel:
                 await asyncio.wait_for(self._wake.wait(), pause)
 
     async def aclose(self) -> None:
-        """Close the connections. A later request opens new ones, in another event loop if need be."""
+        """Close the connections. A later request opens new ones, also in another event loop."""
         lanes, self._lanes = self._lanes, []
         self._throttle = Throttle()
         self._paused, self._wake = None, asyncio.Event()
@@ -185,7 +185,7 @@ class ChatModel:
             await lane.client.close()
 
     def body(self, request: Request) -> dict[str, Any]:
-        """The JSON of one request, with what was learned of the server so far."""
+        """The JSON of one request, without parameters that the server has refused."""
         fields = self._refusals.apply(request.params)
         return {"model": self.name, "messages": list(request.messages), **fields}
 
@@ -198,7 +198,7 @@ class ChatModel:
         return self._paused
 
     def _lane(self) -> _Lane:
-        """The lane with the fewest requests; a new one where all are full."""
+        """The lane with the fewest requests; a new one if all are full."""
         lane = min(self._lanes, key=lambda each: each.in_flight, default=None)
         if lane is None or lane.in_flight >= _REQUESTS_PER_LANE:
             if self._tls is None:
@@ -233,7 +233,7 @@ class ChatModel:
         lane = self._lane()
         lane.in_flight += 1
         try:
-            # The client's own time-out is for each read; a body that trickles in would escape it.
+            # The client's own timeout applies to each read, so a slow body would never time out.
             response = await asyncio.wait_for(
                 lane.client.post("/chat/completions", cast_to=_HTTP.Response, body=body),
                 self._timeout,
@@ -292,7 +292,7 @@ class ChatModel:
 
 
 def name_of(request: Request) -> str:
-    """The request as log lines name it: task and sample."""
+    """The request's name in logs: task and sample."""
     return f"{request.task.task_id} sample {request.sample}"
 
 
@@ -313,20 +313,23 @@ def _address(base_url: str | None, api_key: str | None) -> tuple[str, str, str]:
             "own, which needs none"
         )
     if not key.isascii() or not key.isprintable():
-        raise UserError("the API key (OPENAI_API_KEY) holds characters that no key has")
+        raise UserError(
+            "the API key (OPENAI_API_KEY or --shelleval-api-key) has characters that are not "
+            "printable ASCII"
+        )
     bare = urlunsplit(parts._replace(path=parts.path.rstrip("/"), query="", fragment=""))
     return bare, parts.query, key or _NO_KEY
 
 
 def _check_proxies() -> None:
-    """See that the HTTP library takes the environment's proxies. Raises UserError."""
+    """Check that the HTTP library accepts the environment's proxies. Raises UserError."""
     try:
         _HTTP.Client(verify=False).close()
     except (ImportError, ValueError, _HTTP.InvalidURL) as error:
         names = [name for name in os.environ if name.lower() in _PROXIES and os.environ[name]]
         raise UserError(
             f"the environment names a proxy that can't be used ({', '.join(sorted(names))}): {error}; "
-            "or change or unset the variable"
+            "fix that, or change or unset the variable"
         ) from error
 
 
@@ -336,7 +339,7 @@ def _never_connected(error: BaseException) -> bool:
 
 
 def _why(error: BaseException) -> str:
-    """The innermost cause that says anything, in one line."""
+    """The message of the innermost cause that has one, in one line."""
     said = type(error).__name__
     inner: BaseException | None = error
     while inner is not None:

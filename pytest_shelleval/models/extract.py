@@ -1,4 +1,4 @@
-"""From a model's reply to the command in it."""
+"""Extracts the command from a model's reply."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pytest_shelleval.models.shelltext import (
 )
 
 OPEN_ENDED_RULES = frozenset({"open-fence", "open-json", "text"})
-"""Rules whose command reaches to the end of the reply: half a command, if the reply was cut off."""
+"""Rules whose command extends to the end of the reply: incomplete, if the reply was cut off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,38 +34,38 @@ class Extraction:
     reason: str | None = None
     """Why there is no command, one line."""
     reasoning: str | None = None
-    """What the model thought aloud in ``<think>`` tags."""
+    """The text in ``<think>`` tags."""
 
 
 def extract_command(text: str, *, cut: bool = False) -> Extraction:
     """The shell command in *text*, a model's reply. Never raises; linear in the text's length.
 
-    With *cut*, that of a reply whose end is missing: one that is whole, not one that reaches to the
-    end (:data:`OPEN_ENDED_RULES`).
+    *cut* says that the end of the reply is missing: then only a complete command counts, not one
+    that extends to the end (:data:`OPEN_ENDED_RULES`).
 
-    First the reasoning comes off: ``<think>`` to ``</think>``; all before a ``</think>`` that was
-    never opened; all after a ``<think>`` that is never closed. The reply ends at the first
+    First the reasoning is removed: ``<think>`` to ``</think>``; everything before a ``</think>`` that
+    was never opened; everything after a ``<think>`` that is never closed. The reply ends at the first
     ``<|im_end|>`` or other such marker of a chat template. Then the first of these rules that finds
-    a command wins, and of several commands in the same form the first:
+    a command wins, with the first command that it finds:
 
-    - ``json``: a JSON object with a string ``command``, anywhere in the text, other keys beside it;
-      raw line breaks in the string and trailing commas are taken.
-    - ``json-repaired``: the same in bad JSON (inner quotes not escaped, single or typographic
-      quotes, an unquoted key), where only one reading leaves the command's own quotes balanced;
-      ``open-json`` where the closing brace is missing. JSON that is cut off inside the command
-      gives none.
+    - ``json``: a JSON object with a string ``command``, anywhere in the text, also with other keys;
+      raw line breaks in the string and trailing commas are accepted.
+    - ``json-repaired``: the same in invalid JSON (inner quotes not escaped, single or typographic
+      quotes, an unquoted key), if only one reading leaves the command's own quotes balanced;
+      ``open-json`` if the closing brace is missing. JSON that is cut off inside the command has no
+      command.
     - ``fence``: a code block marked as shell, else an unmarked one that is not announced as output
-      and is not plainly another language; of a transcript (``$ ls``) the typed lines.
-    - ``open-fence``: the same where the block is never closed. ``before-fence``: a command before a
+      and is not plainly another language; of a transcript (``$ ls``) only the typed lines.
+    - ``open-fence``: the same if the block is never closed. ``before-fence``: a command before a
       closing fence that was never opened (the prompt had opened it).
-    - ``text``: the whole reply, a label like ``Command:`` or a leading sentence with a colon
-      aside, when it starts like a command and no line of it is prose.
+    - ``text``: the whole reply, without a label like ``Command:`` or a leading sentence with a
+      colon, if it starts like a command and none of its lines is prose.
     - ``inline``: code in backticks amid prose: the first with an argument; a single word only if
       there is no other.
-    - ``paragraph``: a first paragraph that is a command, with prose after it.
+    - ``paragraph``: a first paragraph that is a command, followed by prose.
 
-    A shebang and comments before the command are dropped, as are placeholders
-    (``[your_command_here]``), which are no commands. Comments alone are none either. Python is none.
+    A shebang and comments before the command are dropped. Placeholders (``[your_command_here]``),
+    comments alone and Python are not commands.
     """
     answer, reasoning, closed = _split_reasoning(text.replace("\r\n", "\n"))
     answer = _until_marker(answer).strip()
@@ -267,9 +267,9 @@ def _why_no_block(blocks: list[_Block]) -> str:
     if len(others) == len(blocks):
         return f"the code block is {others[0]}, not shell"
     if any(is_placeholder(tidy(b.content) or b.content) for b in blocks):
-        return "the code block holds a placeholder in place of a command"
+        return "the code block has a placeholder instead of a command"
     if all(not tidy(b.content) for b in blocks):
-        return "the code block holds nothing but comments"
+        return "the code block has only comments"
     return "no code block of the reply holds a shell command"
 
 
@@ -321,9 +321,9 @@ def _why_none(answer: str) -> str:
     if _REFUSAL.search(answer[:1000]):
         return "the model declined"
     if is_placeholder(answer):
-        return "the reply is a placeholder in place of a command"
+        return "the reply is a placeholder instead of a command"
     if not tidy(answer):
-        return "the reply holds nothing but comments"
+        return "the reply has only comments"
     if is_json(answer):
         return "the JSON of the reply has no command in it"
     return "the reply holds no command"

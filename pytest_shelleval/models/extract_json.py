@@ -1,4 +1,4 @@
-"""Finding ``{"command": "..."}`` in a reply, also where a model got its JSON wrong."""
+"""Finds ``{"command": "..."}`` in a reply, even in invalid JSON."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from pytest_shelleval.models.shelltext import has_balanced_quotes, is_placeholder, tidy
 
-# Anchored on the key, not on the brace: a parse of every object would be quadratic in bad text.
+# Anchored on the key, not on the brace: parsing every object would be quadratic in bad text.
 _OPENING = r"(?<![$'\"\\])\{"  # not of ${command}, nor of JSON quoted in a command
 _KEY = re.compile(
     rf"(?:(?:{_OPENING}|,)\s*[\"'“”]|{_OPENING}\s*)command[\"'“”]?\s*:\s*", re.IGNORECASE
@@ -17,8 +17,8 @@ _CLOSING = {'"': '"', "'": "'", "“": "”", "`": "`"}
 _QUOTES = {closing: re.compile(rf"\\.|{closing}", re.DOTALL) for closing in _CLOSING.values()}
 _NEXT_KEY = r",\s*[\"'“][A-Za-z_][\w .-]{0,60}[\"'”]\s*:"
 _HALF_A_KEY = r",\s*[\"'“][A-Za-z_][\w .-]{0,60}[\"'”]?\Z"
-# What may follow the closing quote. Each \s* is followed by something that is no white space: else
-# a long run of blanks would be read again from each of its characters.
+# What may follow the closing quote. Each \s* is followed by something other than white space: else
+# matching would be quadratic in a long run of blanks.
 _END = re.compile(rf"\s*(?:\}}|,\s*\}}|{_NEXT_KEY}|{_HALF_A_KEY}|\]|,\s*\]|```|\Z)")
 _SURE_END = re.compile(rf"\s*(?:{_NEXT_KEY}|(?:,\s*)?\}}[\]}} \t]*(?:\r?\n|\Z|```|<))")
 _NOTHING_MORE = re.compile(r"\s*(?:```|\Z)")
@@ -30,9 +30,9 @@ _MOST_CANDIDATES = 64
 def find_json_command(
     text: str, passed_over: Sequence[tuple[int, int]] = ()
 ) -> tuple[str | None, str, str | None]:
-    """The first ``command`` in JSON in *text* that is a command: ``(command, rule, fault)``.
+    """The first valid ``command`` of a JSON object in *text*: ``(command, rule, fault)``.
 
-    *passed_over* are spans where JSON is the command's own. Without a command, *fault* says what was
+    *passed_over* are spans where JSON is part of a command. Without a command, *fault* says what was
     wrong with the first JSON that had the key, and is None when none had. The rule is ``json``, or
     ``json-repaired`` when the text is not valid JSON but can be read in one way only: inner quotes
     that are not escaped, single quotes, an unquoted key. It is ``open-json`` when the text ends after
@@ -53,7 +53,7 @@ def find_json_command(
             if not command:
                 this_fault = "the command in the JSON is empty"
             elif is_placeholder(command):
-                this_fault = "the JSON holds the prompt's placeholder in place of a command"
+                this_fault = "the JSON has the prompt's placeholder instead of a command"
             else:
                 return command, rule, None
         fault = fault or this_fault
@@ -106,9 +106,9 @@ def _repaired(raw: str, rule: str) -> tuple[str | None, str, str | None]:
 def _unescape(raw: str) -> str:
     try:
         value = str(json.loads(f'"{raw}"', strict=False))
-    except ValueError:  # escapes that JSON has not, as in \\d: they were meant for the command
+    except ValueError:  # escapes that JSON does not have, as in \\d: they belong to the command
         value = _ESCAPE.sub(_one_escape, raw)
-    # \b and \f are what is left of a regular expression's \b; nobody types a backspace.
+    # \b and \f were meant for the command (\b of a regular expression): nobody types a backspace.
     return value.replace("\b", "\\b").replace("\f", "\\f")
 
 

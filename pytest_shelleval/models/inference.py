@@ -1,4 +1,4 @@
-"""Phase 1: every task's prompt goes to the models, every reply into commands.jsonl as it comes."""
+"""Phase 1: sends every task's prompt to the models and appends each reply to commands.jsonl."""
 
 from __future__ import annotations
 
@@ -34,41 +34,41 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class InferenceOptions:
-    """What holds for every request of a phase 1, whether it goes out alone or in a batch."""
+    """Options for all requests of phase 1, sent one by one or in a batch."""
 
     extract: Extract = extract_command
     prices: Prices | None = None
     max_cost: float | None = None
-    """In the currency of *prices*, which it needs; None for no bound."""
+    """In the currency of *prices*, which must be set too; None for no limit."""
     on_record: OnRecord | None = None
     """Called with each record, after it was written."""
 
 
 @dataclass(slots=True)
 class InferenceSummary:
-    """What a phase 1 did. Filled in as it goes, so that it tells of one that was ended, too."""
+    """What phase 1 did. Updated as it goes, so that it is valid for an interrupted phase too."""
 
     asked: int = 0
     cached: int = 0
     failed: int = 0
-    """Of those asked: without a command."""
+    """Requests, of those asked, that got no command."""
     input_tokens: int = 0
     output_tokens: int = 0
     seconds: float = 0.0
     """Wall time."""
     cached_tokens: int = 0
-    """Of the input tokens: read from the server's cache."""
+    """Input tokens that were read from the server's cache."""
     reasoning_tokens: int = 0
-    """Of the output tokens: reasoning."""
+    """Output tokens that were reasoning."""
     cost: float | None = None
-    """None without prices. Attempts whose usage is not known count at the most they can cost."""
+    """None without prices. An attempt with unknown usage counts as the most that it can cost."""
     warnings: list[str] = field(default_factory=list)
     """What the user should know, a line each."""
     unanswered: int = 0
-    """Of those that failed: the model gave no answer, so that the next run asks again."""
+    """Failed requests without an answer of the model; the next run asks again."""
 
     def count(self, command: Command) -> None:
-        """Count one record that was asked for."""
+        """Count the record of one request."""
         self.asked += 1
         self.failed += command.generated_command is None
         self.unanswered += not command.answered
@@ -80,7 +80,7 @@ class InferenceSummary:
 
     @property
     def usage(self) -> dict[str, int]:
-        """Tokens by kind, those that are not 0."""
+        """Tokens by kind, without those that are 0."""
         kinds = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")
         return {kind: getattr(self, kind) for kind in kinds if getattr(self, kind)}
 
@@ -93,12 +93,12 @@ def run_inference(
     terms: InferenceOptions | None = None,
     summary: InferenceSummary | None = None,
 ) -> InferenceSummary:
-    """Ask what *plan* says and keep every reply; blocks until all is done.
+    """Make the requests of *plan* and keep every reply; blocks until all are done.
 
-    Runs :func:`infer` in a thread of its own, so that it works whether or not the caller's thread
-    has an event loop, and leaves none behind; ``on_record`` is called in that thread. An exception
-    in the calling thread (KeyboardInterrupt) cancels the requests in flight, keeps what has arrived,
-    and goes on. Raises what :func:`infer` raises.
+    Runs :func:`infer` in its own thread, so that it works whether or not the caller's thread has an
+    event loop, and leaves none behind; ``on_record`` is called in that thread. An exception in the
+    calling thread (KeyboardInterrupt) cancels the requests in flight, keeps the replies received,
+    and is raised. Raises what :func:`infer` raises.
     """
     outcome: Future[InferenceSummary] = Future()
     running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
@@ -129,7 +129,7 @@ def run_inference(
             for loop, task in running:
                 with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
                     loop.call_soon_threadsafe(task.cancel)
-        thread.join(_SECONDS_TO_CANCEL)  # a model that blocks the loop can't hold up Ctrl-C
+        thread.join(_SECONDS_TO_CANCEL)  # so that a model that blocks the loop can't block Ctrl-C
 
 
 async def infer(
@@ -140,15 +140,15 @@ async def infer(
     terms: InferenceOptions | None = None,
     summary: InferenceSummary | None = None,
 ) -> InferenceSummary:
-    """Ask what *plan* says, *concurrency* requests at a time over all models, and close the models.
+    """Make the requests of *plan*, *concurrency* at a time over all models, and close the models.
 
-    Each reply is appended to *store* as it comes. A request that fails becomes a record with
-    ``error``. InferenceAborted (from a model, or because nothing but equal server faults came), and
-    any exception of ``on_record`` or *store*, cancels the requests in flight and is raised again;
-    cancellation does the same. InferencePaused, from a model or because the next request might take
-    the cost over ``max_cost``, waits for those in flight; what earlier calls into *store* cost counts,
-    and UserError is raised where ``max_cost`` is given and nothing limits the replies. *summary* is filled in and returned; a new
-    one where None.
+    Each reply is appended to *store* as it comes. A failed request becomes a record with ``error``.
+    InferenceAborted (from a model, or after too many equal server faults in a row), and any exception
+    of ``on_record`` or *store*, cancels the requests in flight and is raised again; cancellation does
+    the same. InferencePaused, from a model or because the next request might take the cost over
+    ``max_cost``, is raised after those in flight have ended; the cost of earlier calls into *store*
+    counts too. Raises UserError if ``max_cost`` is given and nothing limits the replies. *summary* is
+    updated and returned; None for a new one.
     """
     summary = InferenceSummary() if summary is None else summary
     phase = _Phase(plan, store, concurrency, terms or InferenceOptions(), summary)
@@ -160,8 +160,8 @@ async def infer(
         await phase.close()
     if phase.paused is not None:
         raise InferencePaused(
-            f"{phase.paused}. {summary.asked} of {len(plan.jobs)} were asked, and what came is kept in "
-            f"{store.path}: the same call goes on from there later"
+            f"{phase.paused}. {summary.asked} of {len(plan.jobs)} requests were made, and the replies "
+            f"are kept in {store.path}: run the same command later to continue"
         )
     return summary
 
@@ -197,7 +197,7 @@ class _Phase:
         self._cost_before = summary.cost or 0.0
 
     async def run(self) -> None:
-        """Ask everything. Raises as :func:`infer` does, but for a pause."""
+        """Make all requests. Raises like :func:`infer`, but sets ``paused`` instead of raising it."""
         self._summary.cached += self._plan.cached
         for command in self._plan.outdated:
             self._store.append(command)
@@ -210,7 +210,7 @@ class _Phase:
             await asyncio.gather(*workers, return_exceptions=True)
 
     async def close(self) -> None:
-        """Take over the models' warnings, and close them."""
+        """Copy the models' warnings to the summary, and close the models."""
         for model in self._models.values():
             for warning in getattr(model, "warnings", ()):
                 line = f"{model.name}: {warning}"
@@ -231,7 +231,7 @@ class _Phase:
                 self.paused = self.paused or stop
                 return
             if self._ended.is_set() and fault is not None and not self._has_a_price(command):
-                return  # of the faults that ended the phase enough are written down
+                return  # enough of the faults that ended the phase are recorded
             self._keep(job, command)
             try:
                 self._watches[id(job.model)].saw(fault)
@@ -266,7 +266,7 @@ class _Phase:
                 self._summary.cost = self._cost_before + self._budget.spent
 
     def _has_a_price(self, command: Command) -> bool:
-        """Whether a later call must know of *command* that it may have been paid for."""
+        """Whether *command* must be recorded because it may have cost something."""
         return self._budget is not None and UNACCOUNTED in command.extra
 
 
@@ -275,10 +275,10 @@ def _is_free(model: Model) -> bool:
 
 
 class _FaultWatch:
-    """Ends the phase when one model brings nothing but the same server fault.
+    """Ends the phase when one model has the same server fault too often in a row.
 
-    Before its first reply a server that can't be reached is given up after as many requests as go
-    out at once (8 at most), one that answers with faults after 8; later it takes more.
+    Before the first reply, the limit is 8 for a server that answers with faults, and for one that
+    can't be reached the number of concurrent requests (8 at most); after it, the limit is higher.
     """
 
     def __init__(self, concurrency: int, jobs: int) -> None:
@@ -289,7 +289,7 @@ class _FaultWatch:
         self._row = 0
 
     def saw(self, fault: ServerFault | None) -> None:
-        """Take note of one request's end. Raises InferenceAborted."""
+        """Count the outcome of one request. Raises InferenceAborted at the limit."""
         if fault is None:
             self._replied, self._row = True, 0
             return
@@ -302,7 +302,7 @@ class _FaultWatch:
 
 
 def _book(command: Command, account: Account) -> None:
-    """Write into *command* what nobody knows the use of."""
+    """Record in *command* the tokens of attempts whose usage is unknown."""
     if account.unaccounted:
         command.extra = {**command.extra, UNACCOUNTED: account.unaccounted}
 
@@ -310,7 +310,7 @@ def _book(command: Command, account: Account) -> None:
 async def _ask(
     job: Job, extract: Extract, account: Account | None = None
 ) -> tuple[Command, ServerFault | None]:
-    """Ask *job*'s model; the record, and the fault if the server was to blame."""
+    """Ask *job*'s model; returns the record, and the fault if the server was to blame."""
     begun = time.monotonic()
     fault: ServerFault | None = None
     reply: object = None

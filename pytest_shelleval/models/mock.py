@@ -1,4 +1,4 @@
-"""The mock: a dozen phrases in place of a model. No network, no key, the same answer every time."""
+"""The mock: a dozen phrases instead of a model. No network, no key, the same answer every time."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ _RULES = [(re.compile(phrase, re.IGNORECASE), command) for phrase, command in _P
 
 
 class MockModel:
-    """Knows the phrases above, and says ``echo 'Task completed'`` to everything else.
+    """Knows the phrases above, and answers ``echo 'Task completed'`` to everything else.
 
-    So simple tasks pass, and not all of them.
+    So some simple tasks pass and others fail.
     """
 
     name = "mock"

@@ -1,4 +1,4 @@
-"""What requests cost: estimates before, sums after, and a budget that is not overrun."""
+"""The cost of requests: estimates before, sums after, and a budget that is never exceeded."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 _Number = TypeVar("_Number", int, float)
 
 _BYTES_PER_TOKEN = 3
-"""English has 4 to 5; paths, code and other languages fewer. Better too dear than too cheap."""
+"""English has 4 to 5; paths, code and other languages fewer. Rather too high than too low."""
 _TOKENS_PER_MESSAGE = 8
 _UNLIMITED_OUTPUT = 4096
-"""Taken for the longest reply where max_tokens is none."""
+"""Tokens: the assumed longest reply if max_tokens is not set."""
 UNACCOUNTED = "unaccounted_usage"
 """Field of a record: the most tokens that attempts without a plausible usage can have used."""
 
 
 BATCH_FACTOR = 0.5
-"""What tokens cost through the Batch API, as a part of the ordinary price: OpenAI's documentation of
-it promises "50% lower costs", for input and output alike."""
+"""The price of tokens through the Batch API, as a fraction of the ordinary price: OpenAI's
+documentation of it promises "50% lower costs", for input and output alike."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """What a million tokens cost, in US dollars."""
+    """Prices of a million tokens, in US dollars."""
 
     input: float
     output: float
@@ -42,7 +42,7 @@ class Prices:
     def cost(self, usage: Mapping[str, int], *, batch: bool = False) -> float:
         """The cost of *usage*, bought one by one or in a *batch*.
 
-        Cached tokens count as any others: discounts differ by vendor.
+        Cached tokens cost the full price: discounts differ by vendor.
         """
         full = (
             usage.get("input_tokens", 0) * self.input + usage.get("output_tokens", 0) * self.output
@@ -51,7 +51,7 @@ class Prices:
 
 
 def estimate_tokens(messages: Sequence[Message]) -> int:
-    """About how many tokens *messages* are, rather too many than too few."""
+    """An estimate of the tokens in *messages*, rather too high than too low."""
     return sum(
         _TOKENS_PER_MESSAGE + -(-len(message["content"].encode()) // _BYTES_PER_TOKEN)
         for message in messages
@@ -59,7 +59,7 @@ def estimate_tokens(messages: Sequence[Message]) -> int:
 
 
 def reply_limit(params: Mapping[str, Any]) -> int | None:
-    """The limit that *params* set on the tokens of a reply; None where they set none."""
+    """The limit that *params* set on the tokens of a reply; None if there is none."""
     for name in ("max_completion_tokens", "max_tokens"):
         limit = params.get(name)
         if isinstance(limit, int):
@@ -74,21 +74,21 @@ def longest_reply(params: Mapping[str, Any]) -> int:
 
 
 def most_tokens(messages: Sequence[Message], params: Mapping[str, Any]) -> dict[str, int]:
-    """The usage of one request with the longest reply to it."""
+    """The usage of one request with the longest possible reply."""
     return {"input_tokens": estimate_tokens(messages), "output_tokens": longest_reply(params)}
 
 
 def check_limited(params: Mapping[str, Any]) -> None:
-    """See that *params* limit the reply, as ``max_cost`` needs it. Raises UserError."""
+    """Check that *params* limit the reply, as ``max_cost`` requires. Raises UserError."""
     if reply_limit(params) is None:
         raise UserError(
-            "--shelleval-max-cost needs a limit on the tokens of a reply, or nobody knows what one may "
-            "cost: set --shelleval-max-tokens to a number"
+            "--shelleval-max-cost needs a limit on the tokens of a reply, as a reply may cost any "
+            "amount without one: set --shelleval-max-tokens to a number"
         )
 
 
 def is_plausible(usage: object) -> bool:
-    """Whether *usage* can be what a reply used: something in, something out, reasoning included."""
+    """Whether *usage* is plausible for a reply: some input, some output, which includes reasoning."""
     if not isinstance(usage, Mapping):
         return False
     read, written, reasoning = (
@@ -100,10 +100,10 @@ def is_plausible(usage: object) -> bool:
 
 
 class Budget:
-    """Lets a request go only if even the longest reply to it, and to all in flight, can be paid.
+    """Allows a request only if the budget covers the longest replies to it and to all in flight.
 
-    *max_cost* None: no bound, and the sum is kept all the same. *earlier* is what earlier calls have
-    cost: it counts against the bound.
+    *max_cost* None: no limit, but the sum is still kept. *earlier* is the cost of earlier calls: it
+    counts against the limit.
     """
 
     def __init__(self, prices: Prices, max_cost: float | None, earlier: float = 0.0) -> None:
@@ -118,9 +118,9 @@ class Budget:
         self._changed = asyncio.Event()
 
     async def reserve(self, most: Mapping[str, int]) -> dict[str, int]:
-        """Wait until one more request can be paid. Returns the usage to give to :meth:`settle`.
+        """Wait until the budget allows one more request. Returns the usage for :meth:`settle`.
 
-        Raises InferencePaused when it can't, also when all in flight have come cheap.
+        Raises InferencePaused if it does not allow one even after all requests in flight have ended.
         """
         while True:
             reserved = {**most, "input_tokens": most["input_tokens"] + self._hidden_input}
@@ -141,7 +141,7 @@ class Budget:
         return reserved
 
     def settle(self, reserved: Mapping[str, int], used: Mapping[str, int] | None) -> None:
-        """A request ended, and *used* is what to book for it; None for nothing."""
+        """Book *used*, the usage of a request that has ended; None if it cost nothing."""
         self._reserved -= self.prices.cost(reserved)
         self._in_flight -= 1
         if used is not None:
@@ -149,17 +149,17 @@ class Budget:
         self._changed.set()
 
     def saw_input(self, more: int) -> None:
-        """A server read *more* tokens than were estimated (a prompt of its own): reserve them, too."""
+        """Reserve *more* tokens per request: the server read more than estimated (its own prompt)."""
         self._hidden_input = max(self._hidden_input, more)
 
 
 class Account:
-    """What the attempts at one request cost.
+    """Counts the cost of all attempts at one request.
 
-    A model that asks its server more than once says so: it awaits :meth:`reserve` before each attempt,
-    and calls :meth:`sent` when the request goes out and :meth:`refund` where the server refused to
-    work on it. Every other attempt counts as much as it can cost at most, unless its reply tells a
-    plausible usage. Without a *budget* tokens are counted and nothing is bounded.
+    A model that retries awaits :meth:`reserve` before each attempt, and calls :meth:`sent` when the
+    request goes out and :meth:`refund` if the server refused to process it. Every other attempt
+    counts as the most that it can cost, unless its reply has a plausible usage. Without a *budget*
+    tokens are counted but not limited.
     """
 
     def __init__(
@@ -175,13 +175,13 @@ class Account:
 
     @property
     def bounded(self) -> bool:
-        """Whether the cost has a bound."""
+        """Whether the cost is limited."""
         return self._budget is not None and self._budget.max_cost is not None
 
     async def reserve(self) -> None:
-        """Wait until one more attempt can be paid; what was refunded serves again.
+        """Wait until the budget allows one more attempt; a refunded reservation is used again.
 
-        Raises InferencePaused where it can't be paid, and UserError where nothing limits the reply.
+        Raises InferencePaused if the budget can't allow it, and UserError if nothing limits the reply.
         """
         if self.bounded:
             check_limited(self._params)
@@ -192,15 +192,15 @@ class Account:
         self._reserved = self._most if budget is None else await budget.reserve(self._most)
 
     def sent(self) -> None:
-        """The attempt goes out: from here on the server may bill it."""
+        """Call when the attempt goes out: from then on the server may bill it."""
         self._sent = True
 
     def refund(self) -> None:
-        """The server has nothing of the attempt, or refused to work on it."""
+        """Call when the server did not get the attempt, or refused to process it."""
         self._sent = False
 
     def close(self, usage: Mapping[str, int] | None = None) -> None:
-        """The last attempt has ended, with *usage* if there was a reply."""
+        """Call when the last attempt has ended, with the *usage* of its reply, if any."""
         reserved, self._reserved = self._reserved, None
         if reserved is None:
             return
@@ -220,7 +220,7 @@ class Account:
 
 
 def cost_of(command: Command, prices: Prices) -> float:
-    """What the attempts at *command* have cost; at most, where their usage is not known."""
+    """The cost of all attempts at *command*; the most possible for those with unknown usage."""
     known = [command.usage, command.extra.get(UNACCOUNTED)]
     usages = [usage for usage in known if is_plausible(usage)]
     if not usages and not command.raw_response is command.generated_command is None:
@@ -232,12 +232,12 @@ def cost_of(command: Command, prices: Prices) -> float:
 
 
 def cost_of_earlier_calls(store: CommandStore, prices: Prices, free: Collection[str]) -> float:
-    """What all lines of *store* have cost, but for those of our own models and of the *free* ones."""
+    """The cost of all lines of *store*, except those of built-in models and of the *free* ones."""
     unpaid = {None, *BUILT_IN, *free}
     seen: set[tuple[object, ...]] = set()
     total = 0.0
     for command in store.lines():
-        # a line that was written anew, since its row has changed, keeps its time stamp
+        # a line written again because its row has changed keeps its time stamp
         key = command.task_id, command.model, command.sample, command.timestamp
         if command.model in unpaid or (command.timestamp and key in seen):
             continue
@@ -248,7 +248,7 @@ def cost_of_earlier_calls(store: CommandStore, prices: Prices, free: Collection[
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What a run would ask."""
+    """The requests that a run would make, with their cost."""
 
     requests: int = 0
     cached: int = 0
@@ -256,14 +256,14 @@ class Forecast:
     output_tokens: int = 0
     """At most."""
     likely_output_tokens: int | None = 0
-    """By the mean of the model's replies that are cached; None where there are none."""
+    """Estimated by the mean of the model's cached replies; None if there are none."""
     cost: float | None = None
     """At most; None without prices."""
     likely_cost: float | None = None
     """With the likely output."""
 
     def __add__(self, other: Forecast) -> Forecast:
-        """Both together: what is not known of one is not known of the sum."""
+        """The sum of both; a figure that is unknown in one is unknown in the sum."""
         return Forecast(
             self.requests + other.requests,
             self.cached + other.cached,
@@ -278,9 +278,9 @@ class Forecast:
 def forecast(
     plan: InferencePlan, prices: Prices | None, *, batched: Callable[[Model], bool] | None = None
 ) -> dict[str, Forecast]:
-    """What asking *plan* would take, by the names of its models; those that cost nothing are left out.
+    """The forecast of *plan*'s requests, by model name, without the models that cost nothing.
 
-    *batched* says of a model whether it is asked through the Batch API.
+    *batched* says whether a model is asked through the Batch API.
     """
     jobs: dict[str, list[Job]] = {}
     lengths = plan.known
@@ -301,7 +301,7 @@ def forecast(
 def _forecast_of(
     jobs: Sequence[Job], lengths: Sequence[int], prices: Prices | None, *, batch: bool
 ) -> Forecast:
-    """For one model: *lengths* are the output tokens of the replies that it has given before."""
+    """The forecast of one model; *lengths* are the output tokens of its earlier replies."""
     asked = sum(estimate_tokens(job.messages) for job in jobs)
     most = sum(longest_reply(job.params) for job in jobs)
     likely = None

@@ -6,7 +6,7 @@ from pytest_shelleval.models.base import Reply, Request
 
 
 class NoopModel:
-    """Answers every task with ``true``: every task that is sound fails."""
+    """Answers every task with ``true``: every sound task fails."""
 
     name = "noop"
     free = True

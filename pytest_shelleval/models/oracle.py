@@ -7,7 +7,7 @@ from pytest_shelleval.models.base import Reply, Request
 
 
 class OracleModel:
-    """Replays the dataset's ``gold_command``: every task that is sound passes."""
+    """Replays the dataset's ``gold_command``: every sound task passes."""
 
     name = "oracle"
     free = True

@@ -1,4 +1,4 @@
-"""How fast a server may be asked: limits of one's own per minute, and those that it tells of."""
+"""Rate limits: the user's own per minute, and those in the server's headers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _GUESSED_OUTPUT = 256
 
 
 class _Bucket:
-    """What may be spent: refilled evenly, at most a second's worth kept; may go into debt."""
+    """A token bucket: refilled evenly, holds at most one second's worth; may go into debt."""
 
     def __init__(self, per_minute: float) -> None:
         self._rate = per_minute / 60
@@ -34,11 +34,11 @@ class _Bucket:
 
 
 class Pace:
-    """Requests and tokens per minute. ``rpm`` and ``tpm`` None: no limit but the server's own.
+    """Limits requests and tokens per minute. ``rpm`` and ``tpm`` None: only the server's own limits.
 
-    Tokens are taken by estimate before a request, and corrected by what it really used. Where the
-    server's headers say how much is left (``x-ratelimit-remaining-*``, ``-reset-*``), nothing is
-    sent that it would refuse; waits longer than *max_wait* seconds are left to its 429.
+    Tokens are estimated before a request, and corrected by its real usage. If the server's headers
+    say how much is left (``x-ratelimit-remaining-*``, ``-reset-*``), requests that it would refuse
+    wait; a wait longer than *max_wait* seconds is left to the server's 429.
     """
 
     def __init__(self, rpm: float | None, tpm: float | None, max_wait: float) -> None:
@@ -72,7 +72,7 @@ class Pace:
         return taken
 
     def used(self, taken: float, usage: Mapping[str, int] | None) -> None:
-        """Correct what was *taken* by what the reply says; None where it says nothing."""
+        """Correct the *taken* tokens by the reply's *usage*; None changes nothing."""
         if usage is None:
             return
         output = usage.get("output_tokens", 0)
@@ -82,7 +82,7 @@ class Pace:
             self._tokens.spend(usage.get("input_tokens", 0) + output - taken)
 
     def heed(self, headers: Mapping[str, str]) -> None:
-        """Take note of the rate-limit headers of an answer, whatever its status."""
+        """Apply the rate-limit headers of an answer of any status."""
         for kind, need in (("requests", 1.0), ("tokens", self._needs_tokens)):
             left = _count(headers.get(f"x-ratelimit-remaining-{kind}"))
             if left is None or left >= need:
@@ -98,7 +98,7 @@ class Pace:
 
 
 def duration(text: str) -> float | None:
-    """Seconds of ``6m0s``, ``20ms`` or ``1.5``; None for what is none (a time stamp, say)."""
+    """Seconds of ``6m0s``, ``20ms`` or ``1.5``; None if *text* is no duration (a time stamp, say)."""
     text = text.strip().lower()
     if _DURATION.fullmatch(text):
         return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))

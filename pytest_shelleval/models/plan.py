@@ -1,4 +1,4 @@
-"""What phase 1 has to ask, given what commands.jsonl holds."""
+"""The requests that phase 1 has to make, given the replies in commands.jsonl."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from pytest_shelleval.models.prompt import prompt_hash
 from pytest_shelleval.models.records import Extract, Job, brought_up_to_date, read_again
 
 Prompts = Callable[[Task], Sequence[Message]]
-"""From a task to its messages: :meth:`PromptTemplate.render`, or what a hook gives."""
+"""From a task to its messages: :meth:`PromptTemplate.render`, or a hook's result."""
 
 
 @dataclass(slots=True)
 class InferencePlan:
-    """What is to be asked, and what need not be."""
+    """The requests to make, and those already answered."""
 
     jobs: list[Job] = field(default_factory=list)
     known: dict[str, list[int]] = field(default_factory=dict)
-    """By model's name, the output tokens of each answer bought before to the same request."""
+    """By model name, the output tokens of each stored answer to the same request."""
     outdated: list[Command] = field(default_factory=list)
-    """Of those, what the file has to say anew: the row has changed, another prompt was in force, or
-    a command was found in an answer that seemed to have none."""
+    """Stored answers whose records must be written again: the row has changed, another prompt was in
+    force, or a command was found in an answer that seemed to have none."""
 
     @property
     def free(self) -> set[str]:
-        """Names of the models in it that cost nothing."""
+        """Names of the plan's models that cost nothing."""
         return {job.model.name for job in self.jobs if getattr(job.model, "free", False)}
 
     @property
     def cached(self) -> int:
-        """Requests that need not be made."""
+        """How many requests are already answered."""
         return sum(map(len, self.known.values()))
 
 
@@ -48,16 +48,16 @@ def plan_inference(
     refresh: bool = False,
     extract: Extract = extract_command,
 ) -> InferencePlan:
-    """What must be asked to have an answer to each of *wanted*, given what *store* holds.
+    """The requests needed to answer each of *wanted*, given the answers in *store*.
 
     *wanted* are tasks with the model to ask and the number of the sample. Models that cost nothing
-    are always asked; with *refresh* all are. Else a model that has answered is not asked again: an
-    answer without a command is only read again, by *extract*. What is wanted twice (by task id and
-    model's name) is asked once. Raises what *prompts* raises (UserError for a misspelt column).
+    are always asked; with *refresh* all are. Otherwise a model that has answered is not asked again:
+    *extract* only reads an answer without a command again. Duplicates (by task id, model name and
+    sample) are asked once. Raises what *prompts* raises (UserError for a misspelt column).
     """
     plan = InferencePlan()
     params = clean_params(params)
-    rendered: Task | None = None  # all that is wanted of a task mostly stands together
+    rendered: Task | None = None  # the last task: requests for one task are mostly adjacent
     messages: Sequence[Message] = ()
     digest = ""
     seen: set[tuple[str, str, int]] = set()

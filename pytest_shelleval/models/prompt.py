@@ -1,4 +1,4 @@
-"""From a task to the messages that a model gets."""
+"""Renders a task as the messages for a model."""
 
 from __future__ import annotations
 
@@ -16,40 +16,40 @@ from pytest_shelleval.core.tasks import Task
 from pytest_shelleval.models.base import Message
 
 BUILT_IN_PROMPT = '{task}\n\nWrap the shell command in {"command":"[your_command_here]"}'
-"""In the wording of the script that this project replaces, so that scores stay comparable."""
+"""Worded as in the script that this project replaces, so that scores stay comparable."""
 
 _PLACEHOLDER = re.compile(r"(?<!\$)\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 @dataclass(frozen=True, slots=True)
 class PromptTemplate:
-    """The wording of the prompt, with places for a row's columns.
+    """The prompt, with placeholders for a row's columns.
 
-    ``{name}`` is replaced where *name* is a column of the row: ``task``, ``task_id``,
-    ``setup_commands`` (one a line), ``success_condition``, ``gold_command``, ``tags``,
-    ``difficulty_level``, and any other column that the dataset has. A column that is empty in a row
-    leaves nothing. Every other brace stays as it is, so JSON and shell need no escaping: neither
-    ``{"command": ...}`` nor ``${HOME}`` is a place. A ``{name}`` that is no column stays too, unless
-    it is one but for a slip (``{taks}``, ``{Task}``): then :meth:`render` raises UserError. What
-    columns hold is not searched for places again.
+    ``{name}`` is replaced if *name* is a column of the row: ``task``, ``task_id``,
+    ``setup_commands`` (one per line), ``success_condition``, ``gold_command``, ``tags``,
+    ``difficulty_level``, and any other column of the dataset. A column that is empty in a row is
+    replaced by nothing. All other braces are left unchanged, so JSON and shell need no escaping:
+    neither ``{"command": ...}`` nor ``${HOME}`` is a placeholder. A ``{name}`` that is no column is
+    left unchanged too, unless it looks like a misspelt column (``{taks}``, ``{Task}``): then
+    :meth:`render` raises UserError. Placeholders in the values of columns are not replaced.
     """
 
     user: str = BUILT_IN_PROMPT
     system: str | None = None
     columns: frozenset[str] = frozenset()
-    """Columns of the dataset: a row that lacks one leaves its place empty."""
+    """Columns of the dataset: a placeholder for one that a row lacks becomes empty."""
 
     @classmethod
     def from_files(cls, prompt: Path | None, system: Path | None = None) -> PromptTemplate:
-        """The template in these files; the built-in one, and no system prompt, where None.
+        """The template of these files; None for the built-in prompt, and for no system prompt.
 
         Raises UserError for a file that can't be read, is not UTF-8, is empty, or (the prompt) has
-        no place for a column, so that every task would be asked the same.
+        no placeholder, so that the prompt would be the same for every task.
         """
         user = BUILT_IN_PROMPT if prompt is None else _read(prompt)
         if not _PLACEHOLDER.search(user):
             raise UserError(
-                f"{prompt}: the prompt has no {{task}} in it; every task would be the same"
+                f"{prompt}: the prompt has no {{task}} in it; it would be the same for every task"
             )
         return cls(user, None if system is None else _read(system))
 
@@ -59,7 +59,7 @@ class PromptTemplate:
         return hashlib.sha256(json.dumps([self.user, self.system]).encode()).hexdigest()
 
     def render(self, task: Task) -> list[Message]:
-        """The messages for *task*. Raises UserError where the template misspells a column."""
+        """The messages for *task*. Raises UserError if the template misspells a column."""
         columns = {**dict.fromkeys(self.columns), **_columns(task)}
         messages = [Message(role="user", content=_filled(self.user, columns))]
         if self.system is not None:
@@ -68,7 +68,7 @@ class PromptTemplate:
 
 
 def prompt_hash(messages: Sequence[Message]) -> str:
-    """First 16 hex digits of the SHA-256 of *messages*: what a record keeps of its prompt."""
+    """First 16 hex digits of the SHA-256 of *messages*, which records keep of their prompt."""
     content = json.dumps([[message["role"], message["content"]] for message in messages])
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 

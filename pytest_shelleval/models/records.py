@@ -1,4 +1,4 @@
-"""From a model's reply to the record that commands.jsonl keeps of it."""
+"""Turns a model's reply into its record for commands.jsonl."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from pytest_shelleval.models.extract import OPEN_ENDED_RULES, Extraction, extrac
 Extract = Callable[[str], Extraction]
 
 BY_MODEL, BY_HOOK = "model", "hook"
-"""``command_from`` of a command that own code or a tool call gave: no rule of ours may replace it."""
+"""``command_from`` of a command from the user's code or a tool call: our rules must not replace it."""
 
 _EXTRA = ("tags", "difficulty_level", "timeout", "steps")
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One question to ask."""
+    """One request to make."""
 
     task: Task
     model: Model
@@ -34,7 +34,7 @@ class Job:
 
     @property
     def request(self) -> Request:
-        """What the model is given."""
+        """The request to pass to the model."""
         return Request(self.task, self.messages, self.sample, self.params)
 
 
@@ -52,7 +52,7 @@ def record_of_reply(job: Job, reply: object, extract: Extract) -> Command:
 
 
 def fill_in(record: Command, reply: Reply, extract: Extract) -> None:
-    """Write into *record* what *reply* says, and the command in it or why there is none."""
+    """Fill *record* from *reply*, with the command in it or why there is none."""
     record.raw_response = reply.text
     record.finish_reason, record.usage = reply.finish_reason, reply.usage
     if reply.sent_params is not None:
@@ -65,9 +65,9 @@ def fill_in(record: Command, reply: Reply, extract: Extract) -> None:
 
 
 def read_again(command: Command, extract: Extract) -> Command:
-    """*command*, with what *extract* finds in its reply where none was found before.
+    """*command*; if it has none yet, with what *extract* finds in its reply.
 
-    So that a better extractor is of use without buying another answer.
+    So a better extractor works on replies already paid for.
     """
     text = command.raw_response
     found_before = command.generated_command is not None or command.command_from == BY_MODEL
@@ -81,12 +81,12 @@ def read_again(command: Command, extract: Extract) -> Command:
 def _extracted(text: str, extract: Extract) -> Extraction:
     try:
         return extract(text)
-    except Exception as error:  # an extractor of the user's own
+    except Exception as error:  # the user's extractor may raise anything
         return Extraction(None, "none", f"extraction failed: {type(error).__name__}: {error}")
 
 
 def _settle(record: Command, found: Extraction) -> None:
-    """Write into *record*, which has the reply, what was *found* in it."""
+    """Set the command of *record*, or why it has none, from what was *found* in its reply."""
     found = verdict(found, record.raw_response or "", record.finish_reason)
     record.reasoning = record.reasoning or found.reasoning
     record.generated_command, record.error = found.command, found.reason
@@ -95,11 +95,11 @@ def _settle(record: Command, found: Extraction) -> None:
 
 
 def verdict(found: Extraction, text: str, finish_reason: str | None) -> Extraction:
-    """What was *found* in the reply *text*, given why the reply ended: a command that can be run, or
-    why there is none.
+    """*found* in the reply *text*, checked against why the reply ended: a command that can be run,
+    or why there is none.
     """
     cut = finish_reason == "length"
-    if cut and found.rule in OPEN_ENDED_RULES:  # half a command; a whole one may stand before it
+    if cut and found.rule in OPEN_ENDED_RULES:  # incomplete; a complete one may come before it
         found = extract_command(text, cut=True)
         if found.command is None:
             reason = "the reply was cut off at max_tokens, in the middle of the command"
@@ -115,7 +115,7 @@ def verdict(found: Extraction, text: str, finish_reason: str | None) -> Extracti
 
 
 def error_record(job: Job, *, error: str | None = None, **values: Any) -> Command:
-    """The record of *job*, without a command as yet."""
+    """The record of *job* without a command, as yet or because of *error*."""
     return Command(
         task_id=job.task.task_id,
         generated_command=None,
@@ -141,14 +141,14 @@ def _of_task(task: Task) -> dict[str, Any]:
 
 
 def brought_up_to_date(command: Command, task: Task) -> Command:
-    """*command* with the row as it stands today: only the prompt had to be the same."""
+    """*command* with the row's current fields: only the prompt had to be the same."""
     fields = _of_task(task)
     kept = {name: value for name, value in command.extra.items() if name not in _EXTRA}
     return replace(command, **{**fields, "extra": {**kept, **fields["extra"]}})
 
 
 def _extra(task: Task) -> Iterator[tuple[str, Any]]:
-    """What execution needs of the row where the dataset is not at hand."""
+    """The row's fields that execution without the dataset needs."""
     if task.tags:
         yield "tags", list(task.tags)
     for name in _EXTRA[1:]:

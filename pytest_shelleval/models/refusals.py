@@ -1,4 +1,4 @@
-"""Parameters that a server does not take: learned from its refusals, once for the run."""
+"""Parameters that a server does not accept: learned from its refusals, once per run."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Any
 
 _SCHEMA: dict[str, Any] = {
     "type": "object",
-    # the longest real command is far shorter; without a bound a small model fills the string
-    # up to max_tokens
+    # longer than any real command; without a limit a small model fills the string up to max_tokens
     "properties": {"command": {"type": "string", "maxLength": 1000}},
     "required": ["command"],
     "additionalProperties": False,
@@ -47,10 +46,10 @@ _STEPS: tuple[tuple[str, dict[str, Any] | None], ...] = (
 
 
 class Refusals:
-    """What one server would not take, and what is sent in its place.
+    """Parameters that one server does not accept, and what is sent instead.
 
-    ``structured`` among the parameters becomes a ``response_format``: a JSON schema, or what of it
-    the server takes. *warn* gets one line for each thing learned.
+    The parameter ``structured`` becomes a ``response_format``: a JSON schema, or a simpler form that
+    the server accepts. *warn* gets one line for each refusal.
     """
 
     def __init__(self, warn: Callable[[str], None]) -> None:
@@ -74,7 +73,7 @@ class Refusals:
         return fields
 
     def differ(self, params: Mapping[str, Any]) -> dict[str, Any] | None:
-        """What is sent for *params* where that is not what was asked for, else None."""
+        """The fields sent for *params*, if refusals have changed them; else None."""
         if not self._dropped and not self._renamed and not self._step:
             return None
         asked = Refusals(lambda _: None).apply(params)
@@ -84,15 +83,15 @@ class Refusals:
     def learn(
         self, body: object, said: str, params: Mapping[str, Any], sent: Mapping[str, Any]
     ) -> bool:
-        """Take note of a 400 or 422 for *sent*; whether it is worth asking again.
+        """Learn from a 400 or 422 for *sent*; returns whether to ask again.
 
         *body* is the error's JSON, *said* its message in one line.
         """
-        if self.apply(params) != sent:  # another request's refusal has taught it meanwhile
+        if self.apply(params) != sent:  # learned meanwhile from another request's refusal
             return True
         whole = f"{said} {json.dumps(body, default=str)}"
         if "response_format" in sent and params.get("structured") and _STRUCTURE.search(whole):
-            # a server may know schemas but not this bound
+            # a server may know schemas but not this limit
             self._step += 2 if self._step == 0 and "maxLength" not in whole else 1
             self._warn(
                 f"the server does not take this response_format ({said}); asking for "
@@ -118,7 +117,7 @@ class Refusals:
 
 
 def _named(body: object, said: str, sent: Mapping[str, Any]) -> str | None:
-    """Which field of *sent* the server complains of."""
+    """The field of *sent* that the server refuses."""
     for place in _places(body):
         if place in sent:
             return place
@@ -129,7 +128,7 @@ def _named(body: object, said: str, sent: Mapping[str, Any]) -> str | None:
 
 
 def _places(body: object) -> list[str]:
-    """What an error's JSON names: ``param`` (OpenAI), or the last of each ``loc`` (pydantic)."""
+    """The fields that an error's JSON names: ``param`` (OpenAI), or the last of each ``loc`` (pydantic)."""
     if not isinstance(body, Mapping):
         return []
     inner = body.get("error", body)

@@ -1,4 +1,4 @@
-"""From a model's name to the model."""
+"""Builds the model of a given name."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def build_model(
     tpm: int | None = None,
     max_wait: float = 300.0,
 ) -> Model:
-    """The model called *name*: ``mock``, ``oracle``, ``noop``, or what the server calls so.
+    """The model called *name*: ``mock``, ``oracle``, ``noop``, or the server's model of that name.
 
     *timeout* is seconds per request; *rpm* and *tpm* bound requests and tokens per minute; a server
-    that asks to wait longer than *max_wait* seconds pauses the phase. *base_url* and *api_key* default to ``OPENAI_BASE_URL`` and
-    ``OPENAI_API_KEY``. Raises UserError when a server can't be asked with these.
+    that asks to wait longer than *max_wait* seconds pauses the phase. *base_url* and *api_key*
+    default to ``OPENAI_BASE_URL`` and ``OPENAI_API_KEY``. Raises UserError when these can't work.
     """
     if name == "mock":
         from pytest_shelleval.models.mock import MockModel

@@ -1,4 +1,4 @@
-"""Telling shell text from prose, placeholders and other languages. Every function is linear."""
+"""Distinguishes shell text from prose, placeholders and other languages. Every function is linear."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ _MOST_CHARACTERS = 8000
 
 
 def tidy(text: str) -> str:
-    """*text*, held to be a command, without what stands around it; empty if nothing is left.
+    """The command in *text*, without decoration; empty if nothing is left.
 
-    Off come: a code fence or one pair of backticks around the whole, the square brackets that the
+    Removes a code fence or one pair of backticks around the whole, the square brackets that the
     built-in prompt's ``[your_command_here]`` invites (``[ -f x ]`` stays: it has a space), shell
     prompts with the output between them, a leading shebang and leading comment lines.
     """
@@ -83,7 +83,7 @@ def tidy(text: str) -> str:
 
 
 def replace_lone_surrogates(text: str) -> str:
-    """*text* as something that can be encoded: halves of surrogate pairs joined or replaced."""
+    """*text* made encodable: halves of surrogate pairs are joined or replaced."""
     if _SURROGATE.search(text) is None:
         return text
     joined = _SURROGATE_PAIR.sub(
@@ -93,7 +93,7 @@ def replace_lone_surrogates(text: str) -> str:
 
 
 def is_placeholder(command: str) -> bool:
-    """Whether *command* only says where a command would stand, as prompts do."""
+    """Whether *command* is only a placeholder for a command, like those in prompts."""
     if _PLACEHOLDER_INSIDE.search(command):
         return True
     if len(command) > 100:
@@ -112,7 +112,7 @@ def is_other_language(text: str) -> bool:
 
 
 def is_prose(line: str) -> bool:
-    """Whether *line*, quoted strings already taken out, reads as a sentence rather than a command."""
+    """Whether *line*, its quoted strings already removed, reads as a sentence, not as a command."""
     words = line.split()
     if not words or words[0] in {"echo", "printf", "#"}:
         return False
@@ -143,7 +143,7 @@ def starts_like_command(line: str) -> bool:
 
 
 def is_command_text(text: str) -> bool:
-    """Whether the whole of *text* plainly is shell: it starts like a command and holds no prose."""
+    """Whether all of *text* is plainly shell: it starts like a command and has no prose."""
     if len(text) > _MOST_CHARACTERS or text.count("\n") >= _MOST_LINES or is_other_language(text):
         return False
     text = tidy(text)
@@ -156,7 +156,7 @@ def is_command_text(text: str) -> bool:
 
 
 def has_balanced_quotes(command: str) -> bool:
-    """Whether every quote of *command* is closed, as bash reads it; here-documents count as so."""
+    """Whether every quote of *command* is closed, as bash reads it; always true for here-documents."""
     if "<<" in command:
         return True
     quote = ""
@@ -187,7 +187,7 @@ def _without_leading_comments(text: str) -> str:
 
 
 def _without_prompts(text: str) -> str:
-    """The typed lines of a transcript (``$ ls`` and its output); other text as it is."""
+    """The typed lines of a transcript (``$ ls`` and its output); other text unchanged."""
     if _PROMPT.match(text) is None:
         return text
     typed: list[str] = []

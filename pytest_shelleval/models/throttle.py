@@ -1,4 +1,4 @@
-"""How many requests a server is sent at once, learned from its complaints."""
+"""Limits the requests in flight to what a server accepts, learned from its refusals."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import math
 import time
 from collections import deque
 
-_GROWTH = 8  # a part of the limit
-_CLEAN = 4  # answers; else a server that serves one at a time would refuse every other request
+_GROWTH = 8  # the limit grows by one part in 8
+_CLEAN = 4  # answers before growth; else a one-at-a-time server would refuse every second request
 
 
 class Throttle:
-    """Lets requests through, fewer at a time after a server said that they are too many.
+    """Limits concurrent requests after a server said that there are too many.
 
-    There is no limit until the first complaint. From then on answers are counted in rounds, of as
-    many as there are places. After a round with complaints the limit falls by half of their share,
-    as in DCTCP (RFC 8257): to half where everything was refused, hardly where one in twenty was. So
-    a crowd that is turned away halves and halves again, and a server that now and then says 503 is
+    There is no limit until the first complaint. From then on answers are counted in rounds, each as
+    long as the limit. After a round with complaints the limit falls by half of their share, as in
+    DCTCP (RFC 8257): to half if everything was refused, hardly at all if one in twenty was. So the
+    limit keeps halving while everything is refused, and a server that sends an occasional 503 is
     still asked at nearly full speed. After a round without a complaint, and at least 4 answers, the
-    limit grows by one, or an eighth, if anyone waits for a place. Only complaints and successes count: a lost connection or a
-    500 says nothing of how many are too many.
+    limit grows by an eighth, at least by one, if any request is waiting. Only complaints and successes
+    count: a lost connection or a 500 does not say how many requests are too many.
 
     For one event loop at a time.
     """
@@ -35,7 +35,7 @@ class Throttle:
 
     @property
     def limit(self) -> float:
-        """Requests let through at once; infinite while nobody complained."""
+        """The most concurrent requests; infinite until the first complaint."""
         return self._limit
 
     async def enter(self) -> None:
@@ -58,7 +58,7 @@ class Throttle:
         self._wake()
 
     def complain(self, pause: float = 0.0) -> None:
-        """The server said "too many"; send nothing more for *pause* seconds."""
+        """Call when the server said "too many"; nothing more is sent for *pause* seconds."""
         self._paused_until = max(self._paused_until, time.monotonic() + pause)
         if self._limit == math.inf:
             self._limit = max(1.0, self._in_flight)
@@ -66,13 +66,13 @@ class Throttle:
         self._count()
 
     def succeed(self) -> None:
-        """A request went through."""
+        """Call when a request has succeeded."""
         if self._limit < math.inf:
             self._count()
             self._wake()
 
     def _count(self) -> None:
-        """One more answer; at the end of a round, set the limit for the next."""
+        """Count one more answer; at the end of a round, set the limit for the next."""
         self._answers += 1
         if self._answers < self._limit:
             return

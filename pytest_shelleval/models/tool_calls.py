@@ -1,4 +1,4 @@
-"""The command in a tool call: the form that some servers give a model's reply."""
+"""Reads the command in a tool call: some servers return a model's reply in this form."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import shlex
 from pytest_shelleval.models.shelltext import is_other_language, is_placeholder, tidy
 
 _ARGUMENTS = ("command", "cmd", "script", "code", "input")
-"""What shell tools call the argument that is run; the first that is there counts."""
+"""Names that shell tools give to the argument that is run; the first that is present counts."""
 
 
 def read_tool_calls(calls: object) -> tuple[str, str | None]:
     """The raw text of *calls*, a message's ``tool_calls``, and the command in them.
 
-    One call has its arguments as raw text, and may have a command: a string, a list of words, or a
-    list of lines. None where none was found. Of several calls none is the answer: the command is
-    empty. Without calls the raw text is empty.
+    The raw text of a single call is its arguments; the command in them may be a string, a list of
+    words, or a list of lines, and is None if not found. With several calls the answer is ambiguous:
+    the command is empty. Without calls the raw text is empty.
     """
     found = [call for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
     if len(found) > 1:

@@ -266,5 +266,5 @@ def test_a_batch_counts_what_was_spent_before_and_what_is_under_way(
 
 def test_a_state_file_that_is_broken(batches: BatchServer, store: CommandStore) -> None:
     state_file(store).write_text("{")
-    with pytest.raises(UserError, match="tells which batches are under way"):
+    with pytest.raises(UserError, match="lists the batches under way"):
         run(plan(store, tasks(1), chat(batches)), store)

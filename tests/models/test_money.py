@@ -65,7 +65,7 @@ def test_the_budget_is_never_overrun_and_what_was_bought_stays(
     params = {"max_tokens": 100}
     summary = InferenceSummary()
     limit = 0.00112 + 10 * ONE
-    with pytest.raises(InferencePaused, match=r"the budget is spent.*what came is kept"):
+    with pytest.raises(InferencePaused, match=r"the budget is spent.*replies are kept"):
         run_inference(
             plan(store, tasks(100), chat(server), params=params),
             store,

@@ -92,7 +92,7 @@ def test_a_daily_quota_ends_the_phase_and_keeps_what_came(
     server.script = [completion() for _ in range(5)]
     server.then = error(429, "daily quota", retry_after="40000")
     summary = InferenceSummary()
-    with pytest.raises(InferencePaused, match=r"asks to wait 40000 s.*goes on from there later"):
+    with pytest.raises(InferencePaused, match=r"asks to wait 40000 s.*run the same command later"):
         run_inference(
             plan(store, tasks(50), chat(server, max_wait=60)),
             store,
