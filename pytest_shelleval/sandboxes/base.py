@@ -1,4 +1,4 @@
-"""What all kinds of sandbox share: what a run asks for, limits, what the registry knows of a kind.
+"""What all kinds of sandbox share: limits, the spec of a run, and the registry's contract of a kind.
 
 The contract itself, :class:`Sandbox` and :class:`SandboxProvider`, is in
 :mod:`pytest_shelleval.core.sandbox`.
@@ -19,7 +19,7 @@ from pytest_shelleval.sandboxes.defaults import DEFAULT_IMAGE
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Resources of one sandbox. A command that hits one has failed by its own doing."""
+    """Resource limits of one sandbox. A command that hits one has failed by its own fault."""
 
     memory: int = 1 << 30
     """Bytes of resident memory, summed over all processes."""
@@ -28,7 +28,7 @@ class Limits:
     processes: int = 256
     """Processes and threads alive at once."""
     output: int = 1 << 20
-    """Bytes of output kept per step; the rest is read and thrown away."""
+    """Bytes of output kept per step; the rest is read and discarded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class SandboxSpec:
     """docker: whether sandboxes get a network."""
     sos_urls: Sequence[str] = ()
     sos_named: bool = False
-    """Whether a SoS option was given, which decides ``auto``."""
+    """Whether a SoS option was given; ``auto`` then means ``sos``."""
     sos_token: str | None = None
     sos_permits: int | None = None
     concurrency: int = 1
@@ -56,7 +56,7 @@ class SandboxSpec:
     workers: int = 1
     """Processes that share the servers' permits."""
     state_directory: Path | None = None
-    """A folder of the run that its processes share: permits, sandboxes to be stopped, snapshots of
+    """A folder that the processes of a run share: permits, sandboxes still to stop, snapshots of
     setups."""
 
 
@@ -66,32 +66,32 @@ class SandboxKind(ABC):
     pool_size = 1
     """Sandboxes created ahead by default."""
     trouble: str
-    """Leads the message if no sandbox can be created."""
+    """The start of the message if no sandbox can be created."""
     advice = ""
-    """What to do then, one line; empty if the message says it."""
+    """How to fix that, one line; empty if the message says it."""
 
     @abstractmethod
     def provide(self, spec: SandboxSpec) -> SandboxProvider:
         """The provider for *spec*. Raises SandboxUnavailable if a package is missing."""
 
     def provide_for_check(self, spec: SandboxSpec) -> SandboxProvider:
-        """The provider for :meth:`check`: one that tells more, or gives up sooner."""
+        """The provider for :meth:`check`: it may report progress, or give up sooner."""
         return self.provide(spec)
 
     def identity(self, spec: SandboxSpec) -> Mapping[str, Any]:
-        """What of *spec*, beside kind and limits, may decide a verdict; JSON values."""
+        """The values of *spec*, besides kind and limits, that may decide a verdict; JSON values."""
         return {}
 
     def concurrency(self, spec: SandboxSpec) -> int:
-        """Executions at a time in one process if the user does not say."""
+        """The default of concurrent executions in one process."""
         return 1
 
     def asked_for(self, spec: SandboxSpec) -> bool:
-        """Whether options that only this kind has were given, so that ``auto`` stands for it."""
+        """Whether options of only this kind were given, so that ``auto`` means this kind."""
         return False
 
     def check(self, spec: SandboxSpec) -> None:
-        """Create one sandbox. Raises SandboxUnavailable, whose message says what to do."""
+        """Create one sandbox as a trial. Raises SandboxUnavailable, whose message says how to fix it."""
         provider = self.provide_for_check(replace(spec, pool_size=0, state_directory=None))
         try:
             provider.acquire().close()
@@ -104,9 +104,9 @@ class SandboxKind(ABC):
             provider.close()
 
     def clean_up(self, spec: SandboxSpec) -> bool:
-        """Remove what killed processes left, by ``spec.state_directory``.
+        """Clean up after killed processes, by ``spec.state_directory``.
 
-        Whether nothing of this kind is left there.
+        Returns whether nothing of this kind is left there.
         """
         return True
 
@@ -116,7 +116,7 @@ class SandboxKind(ABC):
 
 
 def missing_package(extra: str, error: ImportError) -> SandboxUnavailable:
-    """The error for a kind whose package is not installed; *extra* is the one that brings it."""
+    """The error for a kind whose package is not installed; *extra* is the extra that includes it."""
     return SandboxUnavailable(
         f"{error.name} is not installed. Type: pip install 'pytest-shelleval[{extra}]'"
     )

@@ -1,13 +1,13 @@
-r"""A supervisor of shells in nothing but bash, for sandboxes that are reached from outside.
+r"""A supervisor of shells, written in bash alone, for sandboxes that are controlled from outside.
 
-Docker and SoS sandboxes run it inside the container, where only bash can be relied on. It keeps the
-session's shell, starts fresh ones, watches the clock and says how each text ended. A request is five
-strings, each ended by NUL: text, nonce, operation (``e`` fresh, ``s`` session), milliseconds,
-directory. The output of the text is followed by a line that holds the nonce; a record of what came
-of it, seven strings, goes to another stream.
+Docker and SoS sandboxes run it inside the container, where only bash is sure to exist. It keeps the
+session's shell, starts fresh ones, enforces timeouts and reports how each text ended. A request is
+five strings, each ended by NUL: text, nonce, operation (``e`` fresh, ``s`` session), milliseconds,
+directory. The output of the text is followed by a line with the nonce; a record of the outcome,
+seven strings, goes to another stream.
 
-As the first process of a container no command can kill it. Started by SoS in a container whose
-first process is another, ``kill -9 -1`` takes it along: then the session counts as killed.
+As the first process of a container no command can kill it. If SoS starts it in a container whose
+first process is another, ``kill -9 -1`` kills it too: then the session counts as killed.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from pytest_shelleval.core.sandbox import ExecResult
 FRESH, SESSION = "e", "s"
 _FIELDS = 7
 
-# 120 requests, 121 output, 122 reports; 123 how shells ended, 124 the session's script, 125 silence. In
-# the session 49 for 123: low, since bash has to put it back after "ulimit -n 50".
+# Descriptors: 120 requests, 121 output, 122 reports; 123 how shells ended, 124 the session's script, 125
+# a pipe that nobody writes to (to sleep). The session has 49 for 123: low, because bash must be able to
+# restore it after "ulimit -n 50".
 SUPERVISOR = r"""
 home=$1
 exec 123<> <(:) 124<> <(:) 125<> <(:) 0</dev/null 1>/dev/null 2>/dev/null
@@ -259,15 +260,15 @@ done
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What the supervisor says of one text."""
+    """The supervisor's report on one text."""
 
     result: ExecResult
     """Without the output."""
     directory: str
-    """Where the session is, or was when it ended."""
+    """The session's directory, or its last one if it has ended."""
 
     def with_output(self, output: str, *, truncated: bool) -> ExecResult:
-        """The whole result."""
+        """The result with its output."""
         return replace(self.result, output=output, truncated=truncated)
 
 
@@ -276,9 +277,9 @@ class SessionEnded(SandboxError):  # noqa: N818 - a state
 
 
 def parse_record(data: bytes, nonce: str) -> Record | None:
-    """The record for *nonce* in *data*, or None while it is not whole.
+    """The record for *nonce* in *data*, or None while it is incomplete.
 
-    Raises SandboxError when it says that there is no session, or makes no sense.
+    Raises SessionEnded if it says that the session has ended, and SandboxError if it is invalid.
     """
     start = data.rfind(nonce.encode() + b"\0")
     if start < 0:
@@ -293,7 +294,7 @@ def parse_record(data: bytes, nonce: str) -> Record | None:
         number = int(code) if code else None
         seconds = int(elapsed) / 1000
     except ValueError:
-        raise SandboxError("The sandbox's supervisor talks nonsense") from None
+        raise SandboxError("The sandbox's supervisor sent an invalid report") from None
     return Record(
         ExecResult(
             output="",
@@ -308,7 +309,7 @@ def parse_record(data: bytes, nonce: str) -> Record | None:
 
 
 def encode(text: str) -> bytes:
-    """*text* as bash gets it: no NUL; what was not UTF-8 as the bytes that it was."""
+    """The bytes of *text* for bash: without NUL; escaped non-UTF-8 bytes are restored."""
     text = text.replace("\0", "")
     try:
         return text.encode("utf-8", "surrogateescape")
@@ -317,16 +318,16 @@ def encode(text: str) -> bytes:
 
 
 def request(nonce: str, operation: str, text: str, timeout: float, directory: str) -> bytes:
-    """The request as it travels to the supervisor; *timeout* is seconds."""
+    """The encoded request to the supervisor; *timeout* is seconds."""
     fields = (text, nonce, operation, milliseconds(timeout), directory)
     return b"".join(encode(field) + b"\0" for field in fields)
 
 
 def milliseconds(timeout: float) -> str:
-    """*timeout*, in seconds, as the supervisor gets it."""
+    """*timeout*, in seconds, as the supervisor's milliseconds; at least 1."""
     return str(max(1, round(timeout * 1000)))
 
 
 def marker(nonce: str) -> bytes:
-    """What follows the output of the text."""
+    """The line that ends the output of a text."""
     return f"\n{nonce}\n".encode()

@@ -1,4 +1,4 @@
-"""Constants that every kind of sandbox shares; imports nothing, since each sandbox loads it."""
+"""Constants that every kind of sandbox shares; imports nothing, because each sandbox loads it."""
 
 START_DIRECTORY = "/home/shellm"
 """HOME of the sandbox's root and the directory in which every shell starts."""

@@ -30,7 +30,7 @@ _GROUP = "pytest_shelleval.sandboxes"
 
 
 def parse_kind(text: str) -> str:
-    """*text*, if it names a kind or is ``auto``. Raises ValueError, which names all kinds."""
+    """*text*, if it names a kind or is ``auto``. Raises ValueError that names all kinds."""
     if text == AUTO or text in _KINDS or text in _registered():
         return text
     raise ValueError(f"one of {', '.join((AUTO, *_KINDS, *sorted(_registered())))} is expected")
@@ -51,9 +51,9 @@ def kind_of(name: str) -> SandboxKind:
 
 
 def check(spec: SandboxSpec) -> str:
-    """The kind that *spec* comes to, tried out here: a sandbox is created.
+    """The name of the kind for *spec*, tested by creating a sandbox.
 
-    Raises SandboxUnavailable, whose message says what to do.
+    Raises SandboxUnavailable, whose message says how to fix it.
     """
     named = [spec.kind] if spec.kind != AUTO else _asked_for(spec)
     if named:
@@ -71,7 +71,7 @@ def check(spec: SandboxSpec) -> str:
 
 
 def provide(spec: SandboxSpec) -> SandboxProvider:
-    """The provider for *spec*; ``auto`` is not tried out, see :func:`check`.
+    """The provider for *spec*; does not test which kind ``auto`` means, see :func:`check`.
 
     Raises SandboxUnavailable if a package is missing.
     """
@@ -82,7 +82,7 @@ def provide(spec: SandboxSpec) -> SandboxProvider:
 
 
 def concurrency(spec: SandboxSpec) -> int:
-    """Executions of *spec* at a time in one process if the user does not say.
+    """The default of concurrent executions of *spec* in one process.
 
     Raises SandboxUnavailable.
     """
@@ -90,20 +90,20 @@ def concurrency(spec: SandboxSpec) -> int:
 
 
 def identity(spec: SandboxSpec) -> dict[str, Any]:
-    """What of *spec* may decide a verdict, as JSON values."""
+    """The values of *spec* that may decide a verdict, as JSON values."""
     kind = _AUTO_ORDER[0] if spec.kind == AUTO else spec.kind
     return {"kind": spec.kind, "limits": asdict(spec.limits), **kind_of(kind).identity(spec)}
 
 
 def clean_up(spec: SandboxSpec) -> bool:
-    """Remove what killed workers of a run left outside its folder; whether nothing is left."""
+    """Clean up outside the run's folder after its killed workers; whether nothing is left."""
     return kind_of(spec.kind).clean_up(spec) if spec.kind != AUTO else True
 
 
 def clean_up_after_killed_runs(spec: SandboxSpec) -> None:
-    """Remove what runs have left whose controller was killed.
+    """Clean up after runs whose controller was killed.
 
-    What they left on SoS servers waits for the next run that uses such servers.
+    Their sandboxes on SoS servers are left to the next run that uses such servers.
     """
     for folder in left_behind():
         if all(kind_of(name).clean_up(replace(spec, state_directory=folder)) for name in _KINDS):

@@ -1,4 +1,4 @@
-"""A shell in a sandbox for a person to look round: texts in its session, or as if in one."""
+"""An interactive shell in a sandbox: runs texts in its session, or as if in one."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _SECONDS = 3600.0
 class Shell:
     """Runs one text after another in *sandbox*.
 
-    In its session, as long as that lives; then each text in a fresh shell that starts where the one
-    before ended.
+    In its session as long as that lives; after that, each text in a fresh shell that starts in the
+    directory where the previous one ended.
     """
 
     def __init__(self, sandbox: Sandbox, *, session: bool = True) -> None:

@@ -20,7 +20,7 @@ class DockerKind(SandboxKind):
         return self._provider(spec)
 
     def provide_for_check(self, spec: SandboxSpec) -> SandboxProvider:
-        """The same; says on stdout how a pull of the image goes on."""
+        """The same, and prints the progress of a pull of the image."""
         return self._provider(spec, progress=print)
 
     def _provider(
@@ -39,7 +39,7 @@ class DockerKind(SandboxKind):
         )
 
     def concurrency(self, spec: SandboxSpec) -> int:
-        """More than that gains nothing at one engine."""
+        """8: more gains nothing on one engine."""
         return 8
 
     def identity(self, spec: SandboxSpec) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""Whose containers these are: labels, and finding those of runs that are dead."""
+"""The owner of a container: labels, and removal of containers of dead runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAMESPACE = "pytest-shelleval.pid-namespace"
 
 
 def labels(run: str) -> dict[str, str]:
-    """Labels of a container that this process makes for *run*."""
+    """Labels of a container that this process creates for *run*."""
     process = os.getpid()
     return {
         RUN: run,
@@ -26,9 +26,9 @@ def labels(run: str) -> dict[str, str]:
 
 
 def is_dead(found: Mapping[str, str]) -> bool:
-    """Whether the process that made a container with the labels *found* is known to be gone.
+    """Whether the process that created a container with the labels *found* is known to be gone.
 
-    Only a process of this boot and of this process's own namespace can be judged.
+    This can be known only of a process of the same boot and the same pid namespace.
     """
     if found.get(BOOT) != _read("/proc/sys/kernel/random/boot_id"):
         return False
@@ -39,15 +39,15 @@ def is_dead(found: Mapping[str, str]) -> bool:
 
 
 def remove_leftovers(api: Any) -> int:
-    """Remove containers whose run is dead, and say how many. *api*: a ``docker.APIClient``.
+    """Remove containers whose run is dead; returns how many. *api*: a ``docker.APIClient``.
 
-    Containers end by themselves when the process that made them goes away, so this finds only those
+    Containers end by themselves when the process that created them ends, so this finds only those
     that were never started, or whose engine went down with the run.
     """
     removed = 0
     for container in api.containers(all=True, filters={"label": RUN}):
         if is_dead(container.get("Labels") or {}):
-            # another run may be at the same work
+            # another run may be removing it too
             with contextlib.suppress(Exception):
                 api.remove_container(container["Id"], force=True, v=True)
                 removed += 1

@@ -1,4 +1,4 @@
-"""The Docker sandbox as the rest of the project sees it."""
+"""The Docker sandbox and its provider: the interface to the rest of the project."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pytest_shelleval.sandboxes.docker_engine import owner
 from pytest_shelleval.sandboxes.docker_engine.stream import Connection, Output
 
 Progress = Callable[[str], None]
-"""Told what happens while an image is pulled, a line each."""
+"""Called with each line of progress while an image is pulled."""
 
 _START = "exec 120<&0 121>&1 122>&2\n" + inside.SUPERVISOR
 _ENVIRONMENT = {
@@ -37,7 +37,7 @@ _ENVIRONMENT = {
     "TERM": "xterm",
     "USER": "root",
 }
-# Of Docker's default set, what root's commands are known to need; NET_RAW is not among them.
+# Those of Docker's default set that root's commands are known to need; NET_RAW is not among them.
 _CAPABILITIES = [
     *("AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD"),
     *("NET_BIND_SERVICE", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"),
@@ -50,7 +50,7 @@ _GONE = (OSError, docker.errors.DockerException, requests.exceptions.RequestExce
 
 
 def connect(seconds: float = _API_SECONDS) -> Any:
-    """The API of the engine that the environment names (``DOCKER_HOST`` and its like).
+    """The API of the engine named by the environment (``DOCKER_HOST`` and similar variables).
 
     Raises SandboxUnavailable when none answers.
     """
@@ -68,7 +68,7 @@ def connect(seconds: float = _API_SECONDS) -> Any:
 
 
 def probe(image: str) -> str:
-    """Why Docker sandboxes of *image* can't be had here, or an empty string. Pulls nothing."""
+    """Why Docker sandboxes of *image* can't be used here, or an empty string. Pulls nothing."""
     try:
         api = connect(10)
     except SandboxUnavailable as error:
@@ -135,11 +135,11 @@ class DockerSandbox:
         return self._run(inside.SESSION, text, timeout, "")
 
     def session_directory(self) -> str:
-        """Where the session is, or was when it ended."""
+        """The session's directory, or its last one if it has ended."""
         return self._directory
 
     def close(self) -> None:
-        """Hang up, which ends the container, and have it removed."""
+        """Close the connection, which ends the container, and have it removed."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
@@ -167,7 +167,7 @@ class DockerSandbox:
 
 
 class DockerProvider:
-    """Hands out Docker sandboxes, each used once, some of them made ahead."""
+    """Hands out Docker sandboxes, each used once, some of them created ahead."""
 
     def __init__(
         self,
@@ -180,11 +180,11 @@ class DockerProvider:
         run: str | None = None,
         progress: Progress | None = None,
     ) -> None:
-        """Nothing is asked of the engine before the first sandbox is.
+        """The engine is not contacted before the first sandbox is requested.
 
         *network*: whether containers get the engine's default network, instead of none. *cpus*:
-        processors for one container at most, None for all. *run*: names the run in the containers'
-        labels. *progress* is told how a pull goes on, when the image is not there.
+        processors for one container at most, None for all. *run*: the run's name in the containers'
+        labels. *progress* is called with the progress of a pull, if the image is missing.
         """
         self._limits = limits
         self._image = image
@@ -222,7 +222,7 @@ class DockerProvider:
         return sandbox
 
     def _open(self) -> None:
-        """Find engine and image, and remove what dead runs left behind."""
+        """Connect to the engine, find the image, and remove the containers of dead runs."""
         if self._api is None:
             api = connect()
             try:
@@ -286,14 +286,14 @@ class DockerProvider:
                 raise SandboxUnavailable(
                     _no_image(self._image, f"it has no /bin/bash ({reason})")
                 ) from error
-            raise SandboxError(f"No Docker sandbox could be made: {reason}") from error
+            raise SandboxError(f"No Docker sandbox could be created: {reason}") from error
 
     def _configuration(self, api: Any) -> dict[str, Any]:
         limits = self._limits
         host = api.create_host_config(
             auto_remove=True,
-            # The supervisor is the first process: it reaps orphans as docker-init does, and unlike
-            # docker-init it does not end when a command kills all that it can.
+            # The supervisor is the first process: it reaps orphans like docker-init, but unlike
+            # docker-init it does not end when a command kills everything it can.
             init=False,
             network_mode="bridge" if self._network else "none",
             mem_limit=limits.memory,
@@ -321,7 +321,7 @@ class DockerProvider:
             tty=False,
             host_config=host,
         )
-        # Whoever reads the first process's input is gone: so shall it be.
+        # The first process gets EOF, and ends, when the attached client disconnects.
         configuration.update(AttachStdin=True, StdinOnce=True)
         return configuration
 
@@ -348,7 +348,7 @@ class DockerProvider:
                 time.sleep(pause)
 
     def close(self) -> None:
-        """Remove all containers of this provider and wait, within bounds, until they are gone."""
+        """Remove all containers of this provider and wait, for a limited time, until they are gone."""
         with self._lock:
             makers, self._makers = self._makers, None
             removers, self._removers = self._removers, None

@@ -19,12 +19,12 @@ _MOST_REPORT = 1 << 16
 
 
 def raw_socket(attached: Any) -> Any:
-    """What can be read and written, of the object that the SDK hands out for an attached container."""
+    """The socket to read and write in the SDK's object for an attached container."""
     return getattr(attached, "_sock", attached)
 
 
 class Output:
-    """Keeps the first bytes of the output, and finds its end in whatever comes after."""
+    """Keeps the first bytes of the output, and finds the marker that ends it."""
 
     def __init__(self, limit: int, marker: bytes) -> None:
         self.truncated = False
@@ -35,8 +35,8 @@ class Output:
         self._tail = b""
 
     def add(self, chunk: bytes) -> None:
-        """Take what came."""
-        # The marker may come in two chunks: what could be its start is held back.
+        """Add a received chunk."""
+        # The marker may come in two chunks: bytes that could be its start are held back.
         data = self._tail + chunk
         at = data.find(self._marker)
         if at >= 0:
@@ -53,7 +53,7 @@ class Output:
         self.truncated = self.truncated or len(data) > room
 
     def text(self) -> str:
-        """What was kept."""
+        """The kept output, decoded."""
         self._keep(self._tail)
         self._tail = b""
         return self._kept.decode("utf-8", "backslashreplace")
@@ -68,7 +68,7 @@ class Connection:
         self._pending = bytearray()
 
     def ready(self, seconds: float) -> None:
-        """Wait until the supervisor answers. Raises SandboxError when it does not in *seconds*."""
+        """Wait until the supervisor answers. Raises SandboxError if it does not within *seconds*."""
         nonce = secrets.token_hex(12)
         request = inside.request(nonce, inside.SESSION, "", seconds, "")
         self.ask(nonce, request, Output(1 << 12, inside.marker(nonce)), seconds)
@@ -88,7 +88,8 @@ class Connection:
                     output.add(chunk)
                 elif len(report) < _MOST_REPORT:
                     report += chunk
-            if output.ended and record is None:  # only now: it may raise, and must leave nothing
+            # not earlier: it may raise, and would leave output unread
+            if output.ended and record is None:
                 record = inside.parse_record(bytes(report), nonce)
         return record
 
@@ -128,7 +129,7 @@ class Connection:
         return frames
 
     def close(self) -> None:
-        """Hang up; the container's first process then ends, and the container with it."""
+        """Close the connection; the container's first process then ends, and the container with it."""
         with contextlib.suppress(OSError, AttributeError):
             self._socket.shutdown(socket.SHUT_RDWR)
         with contextlib.suppress(Exception):

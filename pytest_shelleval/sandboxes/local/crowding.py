@@ -1,4 +1,4 @@
-"""Whether no more processes may be started here, which looks like all sorts of trouble."""
+"""Detects that no more processes may be started here, which shows as all sorts of errors."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
-# A sandbox is some six processes and threads: its first one, two shells, those of a command.
+# A sandbox has about six processes and threads: its first one, two shells, those of a command.
 _ROOM = 12
 
 
 def crowded() -> str:
-    """A sentence that says so, with what to do; empty where there is room.
+    """A sentence that says that too many processes run, and how to fix it; empty if there is room.
 
-    RLIMIT_NPROC counts the processes and threads of a user, in all sandboxes too; root's are not
-    limited (setrlimit(2)). A control group counts those in it, whoever's they are.
+    RLIMIT_NPROC counts the processes and threads of a user, including those in all sandboxes; root's
+    are not limited (setrlimit(2)). A control group counts those in it, of any user.
     """
     return _crowded_user() or _crowded_group()
 
 
 def refusals() -> int:
-    """How many processes the host's control groups have refused so far for want of room."""
+    """How many processes the host's control groups have refused so far at their limits."""
     return sum(
         int(line.split()[1])
         for folder, _ in _limited_groups()
@@ -33,7 +33,7 @@ def refusals() -> int:
 
 
 def refused() -> str:
-    """A sentence that says that the host refused a process, with what to do."""
+    """A sentence that says that the host refused a process, and how to fix it."""
     limits = ", ".join(f"{limit} in {folder}" for folder, limit in _limited_groups())
     return (
         f"the host refused a process: its control groups allow {limits}: raise pids.max "
@@ -54,7 +54,7 @@ def _crowded_group() -> str:
 
 @functools.cache
 def _limited_groups() -> list[tuple[Path, int]]:
-    """The control groups of this process that limit how many there may be, and the limits."""
+    """The control groups of this process that limit the number of processes, and the limits."""
     return list(_find_limited_groups())
 
 
@@ -65,7 +65,7 @@ def _find_limited_groups() -> Iterator[tuple[Path, int]]:
             continue
         root = Path("/sys/fs/cgroup", controllers)
         group = root / path.lstrip("/")
-        # in a container the path may be one that only the host sees
+        # in a container the path may exist only on the host
         for folder in (group, *group.parents) if group.is_dir() else (root,):
             if folder.is_relative_to(root):
                 limit = "".join(_lines(folder / "pids.max"))

@@ -20,24 +20,24 @@ _UNCONFINED = (
 
 @dataclass(frozen=True, slots=True)
 class ProbeReport:
-    """What a trial of the local sandbox showed."""
+    """The result of a trial of the local sandbox."""
 
     ok: bool
     reason: str = ""
     """Why it does not work, in one sentence."""
     remedy: tuple[str, ...] = ()
-    """What to type, or to use instead."""
+    """Commands to type, or what to use instead."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """How sandboxes are built here: ids mapped, what holds the limits."""
+    """How sandboxes are built here: ids mapped, what enforces the limits."""
 
     @property
     def message(self) -> str:
-        """Reason and remedy for a person."""
+        """Reason and remedy for the user, one per line."""
         return "\n".join((self.reason, *self.remedy))
 
 
 def diagnosis(facts: Mapping[str, Any]) -> ProbeReport:
-    """What to say of a failure: *facts* has the ``stage`` and the ``error``."""
+    """The report on a failure: *facts* has the ``stage`` and the ``error``."""
     reason = f"The local sandbox does not work here: {facts.get('error')}."
     return ProbeReport(False, reason, (*_remedies(facts), _ELSEWHERE), dict(facts))
 
@@ -64,7 +64,7 @@ def _remedies(facts: Mapping[str, Any]) -> list[str]:
         return []
     room = crowded()
     if room:
-        return [f"Perhaps since {room}."]
+        return [f"Perhaps because {room}."]
     remedies = []
     if _setting("kernel/apparmor_restrict_unprivileged_userns") == "1":
         remedies += [
@@ -83,7 +83,7 @@ def _remedies(facts: Mapping[str, Any]) -> list[str]:
                 f"The number of {kind} namespaces is limited to 0. Raise it with:",
                 f"    sudo sysctl -w user.{name}=10000",
             ]
-    # A /proc that is partly covered is a container's too.
+    # A partly covered /proc means a container too.
     error = str(facts.get("error"))
     denied = any(os.strerror(number) in error for number in (errno.EPERM, errno.EACCES))
     if not remedies and ((denied and _in_container()) or "mount proc" in error):

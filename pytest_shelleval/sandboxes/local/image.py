@@ -1,6 +1,6 @@
-"""A root file system of the user's choice: a folder, or the tar that ``docker export`` writes.
+"""The user's root file system: a folder, or the tar that ``docker export`` writes.
 
-This is the client's side; :mod:`rootfs` stacks the sandbox on what is made here.
+This is the client's side; :mod:`rootfs` stacks the sandbox on the folder from here.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _DEEPEST_LINKS = 8
 
 
 def folder_of(path: Path) -> Path:
-    """The folder to run on: *path* itself, or where its tar is unpacked, once and for all.
+    """The folder of the image *path*: itself, or where its tar is unpacked, once for all runs.
 
-    Raises SandboxUnavailable where there is no such image, or none with bash.
+    Raises SandboxUnavailable if the image can't be used or has no bash.
     """
     path = path.resolve()
     try:
@@ -30,17 +30,17 @@ def folder_of(path: Path) -> Path:
     except (OSError, tarfile.TarError, EOFError, ValueError, zlib.error) as error:
         raise SandboxUnavailable(f"The root file system {path} can't be used: {error}") from error
     if any(character in str(folder) for character in ",:\\"):
-        raise SandboxUnavailable(f"The path of a root file system has no , : or \\: {folder}")
+        raise SandboxUnavailable(f"The path of a root file system must have no , : or \\: {folder}")
     if not _has_program(folder, "/bin/bash"):
         raise SandboxUnavailable(
             f"There is no /bin/bash in the root file system {path}: "
-            "it has to be a folder or a tar of a whole system, such as docker export writes"
+            "it must be a folder or a tar of a whole system, such as docker export writes"
         )
     return folder
 
 
 def _has_program(root: Path, name: str) -> bool:
-    """Whether *name* is an executable file, links being followed inside *root*."""
+    """Whether *name* is an executable file; links are followed inside *root*."""
     parts, place, links = name.split("/")[1:], "", 0
     while parts:
         here = f"{place}/{parts.pop(0)}"
@@ -62,7 +62,7 @@ def _unpacked(path: Path) -> Path:
     name = f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0{os.geteuid()}"
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     images = cache / "pytest-shelleval" / "rootfs"
-    # For nobody else: programs in it that change their user would do so on the host too.
+    # Private: setuid programs in it would change their user on the host too.
     images.mkdir(parents=True, exist_ok=True, mode=0o700)
     images.chmod(0o700)
     folder = images / hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:16]
@@ -77,11 +77,11 @@ def _unpacked(path: Path) -> Path:
 
 
 def _extract(path: Path, folder: Path) -> None:
-    """Unpack *path* into the empty *folder*; owners only where they can be given, devices never.
+    """Unpack *path* into the empty *folder*: with owners if this process may set them, without devices.
 
-    Nothing outside *folder* is touched: no link of the archive's is ever followed. That does not
-    rest on tarfile's own filters. They differ from one Python to the next, and those that refuse
-    links to the outside refuse every system that has a link such as /etc/mtab.
+    Nothing outside *folder* is touched: no link of the archive is ever followed. This does not rely
+    on tarfile's own filters: they differ between versions of Python, and those that refuse links to
+    the outside refuse every system that has a link such as /etc/mtab.
     """
     directories: dict[str, tarfile.TarInfo | None] = {str(folder): None}
     with tarfile.open(path) as archive:
@@ -104,13 +104,13 @@ def _extract(path: Path, folder: Path) -> None:
             else:
                 member.name = os.path.relpath(place, folder)
                 archive.extract(member, folder, numeric_owner=True)
-    # Last: what is made in a directory changes its time, and may not be allowed any more.
+    # Last: creating entries changes a directory's time, and its mode may forbid it.
     for place, directory in reversed(directories.items()):
         if directory is None:
             continue
         if os.geteuid() == 0:
             os.chown(place, directory.uid, directory.gid)
-        # Its owner is the sandbox's root, who can do everything there.
+        # Its owner is the sandbox's root, who may do everything there.
         os.chmod(place, directory.mode & 0o7777 | 0o700)
         with contextlib.suppress(OSError):
             os.utime(place, (directory.mtime, directory.mtime))
@@ -119,9 +119,9 @@ def _extract(path: Path, folder: Path) -> None:
 def _place(
     folder: Path, name: str, directories: dict[str, tarfile.TarInfo | None], what: str
 ) -> str:
-    """The path of *name*, whose parents are made unless they are among *directories*.
+    """The path of *name*; creates its parents unless they are among *directories*.
 
-    Those are real directories, and stay so: nothing replaces a directory. Raises TarError about *what*.
+    These are real directories and stay so: nothing replaces a directory. Raises TarError about *what*.
     """
     parts = os.path.normpath(name.lstrip("/")).split("/")
     if parts[0] == "..":
@@ -143,7 +143,7 @@ def _place(
 
 
 def _remove(place: str) -> None:
-    """Make way for a later member of the same name; a directory is left, and is an OSError."""
+    """Remove *place* for a later member of the same name. Raises OSError for a directory."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(place)
 
@@ -152,4 +152,4 @@ def _link(target: str, place: str, what: str) -> None:
     try:
         os.link(target, place, follow_symlinks=False)
     except FileNotFoundError:
-        raise tarfile.TarError(f"{what} comes before what it links to") from None
+        raise tarfile.TarError(f"{what} comes before the file it links to") from None

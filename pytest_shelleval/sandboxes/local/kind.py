@@ -31,7 +31,7 @@ class LocalKind(SandboxKind):
         )
 
     def concurrency(self, spec: SandboxSpec) -> int:
-        """One for each core that this process may use, and one more: some of them wait."""
+        """One per core that this process may use, and one more, because some wait."""
         return len(os.sched_getaffinity(0)) + 1
 
     def identity(self, spec: SandboxSpec) -> Mapping[str, Any]:

@@ -14,7 +14,7 @@ from pytest_shelleval.core.errors import SandboxError
 from pytest_shelleval.sandboxes.base import Limits
 from pytest_shelleval.sandboxes.local import protocol
 
-# The package's own __init__ is left out, for what it imports every sandbox would carry.
+# Skips the package's own __init__: every sandbox would carry what it imports.
 _CODE = (
     "import sys; package = type(sys)('pytest_shelleval'); package.__path__ = [sys.argv[1]]; "
     "sys.modules['pytest_shelleval'] = package; "
@@ -25,7 +25,7 @@ _END_SECONDS = 5.0
 
 
 class ZygoteRefused(Exception):  # noqa: N818 - what it did
-    """The zygote says that it can't make sandboxes here."""
+    """The zygote reports that it can't create sandboxes here."""
 
     def __init__(self, facts: Mapping[str, Any]) -> None:
         super().__init__(str(facts.get("error")))
@@ -73,9 +73,9 @@ class Zygote:
             raise ZygoteRefused(self.facts)
 
     def request(self, with_shell: bool = False) -> socket.socket:
-        """Ask for a sandbox: its control socket, not waited for.
+        """Request a sandbox; returns its control socket without waiting until it is ready.
 
-        *with_shell* has a fresh shell started in it ahead of the first text.
+        *with_shell* starts a fresh shell in it before the first text comes.
         """
         kind = protocol.WITH_SHELL if with_shell else protocol.PLAIN
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -1,4 +1,4 @@
-"""Whether the local sandbox works on this machine: found out by creating one and using it."""
+"""Tests whether the local sandbox works on this machine, by creating and using one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TRIAL = (
 def probe(limits: Limits | None = None) -> ProbeReport:
     """Start one real sandbox and run a command in it.
 
-    Where it works with the default limits and not with *limits*, the option to be changed is named.
+    If it works with the default limits but not with *limits*, the report names the option to change.
     """
     tried = _probe(limits or Limits())
     if tried.ok or limits is None or crowded() or not _probe(Limits()).ok:

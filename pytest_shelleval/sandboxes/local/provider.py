@@ -1,4 +1,4 @@
-"""The local sandbox as the rest of the project sees it."""
+"""The local sandbox and its provider: the interface to the rest of the project."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from pytest_shelleval.sandboxes.local.launch import Zygote, ZygoteRefused
 _READY_SECONDS = 30.0
 _MARGIN_SECONDS = 15.0
 _END_SECONDS = 5.0
-# Sandboxes for which spares are made at once, after one was not ready in time.
+# After a spare was not ready in time: the number of sandboxes whose spares are created at once.
 _EAGER = 8
 
 
@@ -55,7 +55,7 @@ class LocalSandbox:
         self._before = b""
         self._refusals = refusals()
         self.first: int | None = None
-        """The operation that was asked first."""
+        """The first operation that was requested."""
 
     @property
     def id(self) -> str:
@@ -76,12 +76,12 @@ class LocalSandbox:
         return self._run(protocol.SESSION, text, timeout, "")
 
     def snapshot(self) -> bytes | None:
-        """All that was written here; None if that is too much, or not all there is."""
+        """Everything written here; None if it is too much, or can't be restored exactly."""
         answer = self._ask(protocol.request(protocol.TAKE, 0.0, b"", b""), _MARGIN_SECONDS)
         return answer.output if answer.flags & protocol.READY else None
 
     def restore(self, snapshot: bytes) -> None:
-        """Make this fresh sandbox what another one was."""
+        """Bring this fresh sandbox to the state of *snapshot*."""
         answer = self._ask(protocol.request(protocol.RESTORE, 0.0, b"", snapshot), _MARGIN_SECONDS)
         if not answer.flags & protocol.READY:
             self.close()
@@ -89,8 +89,8 @@ class LocalSandbox:
             raise SandboxError(f"Sandbox {self._id} could not be set up from a snapshot: {reason}")
 
     def mark(self) -> None:
-        """Have :meth:`effects` leave out all that has been done."""
-        # It has no answer, and travels with the next request: its process wakes up once for both.
+        """Make :meth:`effects` ignore everything done so far."""
+        # It has no answer, and is sent with the next request, so that the supervisor wakes up once.
         self._before = protocol.request(protocol.MARK, 0.0, b"", b"")
 
     def effects(self) -> Mapping[str, Any]:
@@ -99,11 +99,11 @@ class LocalSandbox:
         return unpack(self._ask(request, _MARGIN_SECONDS).output)
 
     def session_directory(self) -> str:
-        """Where the session is, or was when it ended."""
+        """The session's directory, or its last one if it has ended."""
         return self._directory
 
     def close(self) -> None:
-        """End every process of the sandbox; the kernel frees the rest."""
+        """Kill every process of the sandbox; the kernel frees the rest."""
         control, self._control = self._control, None
         if control is None:
             return
@@ -160,7 +160,7 @@ class LocalSandbox:
                 f"Sandbox {self._id} failed: {error or type(error).__name__}"
             ) from error
         except BaseException:
-            # Interrupted between question and answer: the next answer would be this one's.
+            # Interrupted before the answer: the next request would read this one's answer.
             self.close()
             raise
 
@@ -174,7 +174,7 @@ def _encode(text: str) -> bytes:
 
 
 class Answer(NamedTuple):
-    """What a supervisor says."""
+    """An answer of a supervisor."""
 
     flags: int
     code: int
@@ -217,14 +217,14 @@ def receive(control: socket.socket, deadline: float) -> Answer:
 
 
 def _refusal(facts: Mapping[str, Any], *, proven: bool = False) -> SandboxError:
-    """Why a sandbox could not be made: for now, or, unless it is *proven*, on this machine at all."""
+    """The error for a failed creation: temporary, or if no sandbox was ever *proven* to work, final."""
     if proven or crowded():
         return SandboxError(str(facts.get("error")))
     return SandboxUnavailable(diagnosis(facts).message)
 
 
 class LocalProvider:
-    """Hands out local sandboxes, each used once, some of them made ahead."""
+    """Hands out local sandboxes, each used once, some of them created ahead."""
 
     def __init__(
         self,
@@ -235,27 +235,27 @@ class LocalProvider:
         snapshots: Path | None = None,
         turns: Turns | None = None,
     ) -> None:
-        """*rootfs*: a folder or a tar to run on in place of the host's files;
-        an ordinary user's own, or its files can't be changed.
+        """*rootfs*: a folder or a tar to use instead of the host's files; for an ordinary user it
+        must be the user's own, or its files can't be changed.
 
         *snapshots*: a folder, empty at the start of a run, that its processes share.
         """
         self._image = rootfs
         self._rootfs = "host" if rootfs is None else str(rootfs)
         self.snapshots: Snapshots | None = Snapshots(snapshots)
-        """What setups left; None has every setup run."""
+        """Snapshots of setups; None runs every setup."""
         self.turns = turns
-        """Where executions wait for each other, so that one can be alone; None: nowhere."""
+        """Lets executions wait for each other, so that one can run alone; None: they never wait."""
         self._limits = limits or Limits()
         self._pool_size = pool_size
         self._lock = threading.Lock()
         self._zygote: Zygote | None = None
         self._spares: deque[socket.socket] = deque()
         self._given: list[LocalSandbox] = []
-        # Before the first sandbox, a failure says something of the machine.
+        # Whether a sandbox has worked: until then, a failure is the machine's.
         self._proven = False
         self._eager = _EAGER
-        # Whether the last one began with a fresh shell: then the next probably will.
+        # Whether the last sandbox began with a fresh shell: then the next probably will too.
         self._shell_first = False
 
     @property
@@ -287,7 +287,7 @@ class LocalProvider:
                 if attempt == 2:
                     room = crowded()
                     reason = f"{error}; {room}" if room else str(error)
-                    raise SandboxError(f"No local sandbox could be made: {reason}") from error
+                    raise SandboxError(f"No local sandbox could be created: {reason}") from error
         with self._lock:
             self._given.append(sandbox)
         return sandbox
@@ -303,8 +303,8 @@ class LocalProvider:
 
     def _next(self, zygote: Zygote) -> socket.socket:
         """The control socket of the next sandbox, which may not be ready yet."""
-        # Made while its predecessor is used, a sandbox slows it down: as long as they are ready when
-        # they are wanted, the next one waits for the end of a task.
+        # Creating a sandbox slows down the previous one, still in use: as long as spares are ready in
+        # time, the next one is created only at the end of a task.
         if not self._spares or not select.select([self._spares[0]], [], [], 0)[0]:
             self._eager = _EAGER
         self._fill(zygote, 0 if self._eager else 1)
@@ -325,18 +325,18 @@ class LocalProvider:
         return LocalSandbox(control, answer.descriptors[0], self._rootfs, self._refill)
 
     def _give_up(self, zygote: Zygote | None) -> None:
-        """Start anew with another zygote, unless another thread has done so."""
+        """Stop *zygote*, so that a new one is started, unless another thread has done so."""
         with self._lock:
             if zygote is self._zygote:
                 self._stop_zygote()
 
     def _fill(self, zygote: Zygote, missing: int) -> None:
-        """Ask for spares until only *missing* of them do."""
+        """Request spares until only *missing* of them are missing."""
         while len(self._spares) <= self._pool_size - missing:
             self._spares.append(zygote.request(self._shell_first))
 
     def _refill(self, closed: LocalSandbox) -> None:
-        """A sandbox was closed: time to make the next."""
+        """Request the next spare, because *closed* was closed."""
         if closed.first is not None:
             self._shell_first = closed.first == protocol.EXEC
         if not self._lock.acquire(blocking=False):
@@ -370,7 +370,7 @@ class LocalProvider:
             self._zygote = None
 
     def close(self) -> None:
-        """End all sandboxes and wait, within bounds, until they are gone."""
+        """Close all sandboxes and wait, for a limited time, until they are gone."""
         with self._lock:
             for sandbox in self._given:
                 sandbox.close()

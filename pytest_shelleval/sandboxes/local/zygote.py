@@ -1,8 +1,8 @@
-"""The process that sandboxes are forked from: it has done once what all of them need.
+"""The process that sandboxes are forked from: it does once what all of them need.
 
 It starts with an empty environment, becomes root of a user namespace, makes the layers of the root
 file system and then waits for sockets: each becomes the control socket of a new sandbox. It ends
-when its own socket does.
+when its own socket closes.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _SANDBOX = (
     | namespaces.CLONE_NEWUTS
     | namespaces.CLONE_NEWNET
 )
-# Processes of a sandbox beyond what commands may have: its supervisor, and shells that it starts.
+# Processes of a sandbox besides those of commands: its supervisor, and shells that it starts.
 _SPARE_PROCESSES = 8
 
 
 def main(descriptor: int) -> None:
-    """Serve the client at the other end of *descriptor* until it goes away."""
+    """Serve the client at the other end of *descriptor* until it disconnects."""
     os.set_inheritable(descriptor, False)
     client = socket.socket(fileno=descriptor)
     try:
@@ -76,7 +76,7 @@ class Zygote:
                 program = seccomp.build(os.uname().machine)
             except KeyError:
                 raise OSError(38, f"no system call table for {os.uname().machine}") from None
-        # A kernel may be without keyrings, a container may deny them.
+        # The kernel may have no keyrings, a container may deny them.
         with contextlib.suppress(OSError):
             namespaces.new_session_keyring()
         self._identity = identity.enter([image] if image else rootfs.host_trees())
@@ -94,7 +94,7 @@ class Zygote:
             os.close(tree)
         namespaces.overwrite_arguments(b"init")
         namespaces.set_name("init")
-        # The kernel reaps sandboxes, and whoever waits for one has a descriptor of it.
+        # The kernel reaps sandboxes; those who wait for one have a descriptor of it.
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         self._count = 0
         if self._identity.ids > 1:
@@ -114,7 +114,7 @@ class Zygote:
         }
 
     def serve(self) -> None:
-        """Turn each socket that comes into a sandbox."""
+        """Create a sandbox for each socket received."""
         while True:
             message, descriptors = protocol.receive_with_descriptors(self._client, 64)
             if not message:
@@ -150,7 +150,7 @@ class Zygote:
     def _clone(self) -> int:
         if self._identity.ids == 1:
             return namespaces.clone(_SANDBOX)
-        # Processes are counted per owner of a user namespace: each sandbox gets one of its own.
+        # Processes are counted per owner of a user namespace: each sandbox gets its own owner.
         self._count += 1
         os.seteuid(1 + self._count % (self._identity.ids - 1))
         namespaces.set_dumpable(True)

@@ -1,26 +1,26 @@
 """The web application: SoS's protocol, endpoint by endpoint.
 
-Paths, fields, status codes and texts are SoS 0.0.7's, so that its clients work unchanged. Where SoS
-is wrong, this is right:
+Paths, fields, status codes and texts are those of SoS 0.0.7, so that its clients work unchanged. It
+differs where SoS is wrong:
 
 - A session is no terminal: no stages of 2 seconds, no Ctrl-D, nothing typed into a command; any
   number of lines, tabs and carriage returns; no history expansion, no ``pipefail``, no colours;
-  the output as it came, white space at its end and control characters included.
-- ``exit 3`` answers ``exited: true, exit_code: 3`` and runs nothing after it. What kills or replaces
-  the shell answers the same way, and not with a 500.
+  the output is unchanged, trailing white space and control characters included.
+- ``exit 3`` answers ``exited: true, exit_code: 3`` and runs nothing after it. A command that kills or
+  replaces the shell gets the same kind of answer, not a 500.
 - A status can't be forged by printing a prompt; no reply belongs to an earlier command.
-- A full server still has ``start`` wait, but unknown ids and double starts are answered at once, and
-  a client that hangs up gives up its place.
-- The items of a setup run one by one, each whole; the first that fails ends it.
+- On a full server ``start`` still waits, but unknown ids and double starts are answered at once, and
+  a client that disconnects loses its place.
+- The items of a setup run one by one, each by itself; the first that fails ends the setup.
 - A failed start leaves nothing behind. Lists never wait for a busy sandbox.
-- What nobody has used for ``timeout`` seconds is stopped and forgotten, not what was started then;
-  a command that runs longer is ended, with a 504.
-- The server ends with all of its sandboxes.
+- A sandbox is stopped and removed ``timeout`` seconds after its last use, not after its start; a
+  command that runs longer is ended, with a 504.
+- When the server ends, all of its sandboxes end.
 
-Beyond the protocol: ``GET /healthz``, open to all, with ``server``, ``max_sandboxes`` and ``free``;
-a bearer token; and for exec two more fields of a request, ``timeout`` (seconds; its end is then
-answered with 200, ``timed_out: true, exit_code: null``) and ``cwd`` (standalone), and of a reply
-``timed_out, truncated, limit, duration`` and ``directory``, where the session is.
+Additions to the protocol: ``GET /healthz``, open to all, with ``server``, ``max_sandboxes`` and
+``free``; a bearer token; and for exec two more fields of a request, ``timeout`` (seconds; a time-out
+is then answered with 200, ``timed_out: true, exit_code: null``) and ``cwd`` (standalone), and of a
+reply ``timed_out, truncated, limit, duration`` and ``directory``, the session's directory.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ from pytest_shelleval.sandboxes.server.registry import Entry, ProviderFactory, R
 from pytest_shelleval.version import __version__
 
 SERVER = "pytest-shelleval"
-"""How ``/healthz`` names this server."""
+"""The name of this server in ``/healthz``."""
 MOST_BYTES = 2 << 20
-"""Bytes of a request's body, as with SoS."""
+"""The most bytes of a request's body, as in SoS."""
 
 _log = logging.getLogger(__name__)
 _Handler = Callable[[Request], Awaitable[Response]]
@@ -63,12 +63,12 @@ def create_app(
     host: str = "127.0.0.1",
     allow_hosts: Sequence[str] = (),
 ) -> Starlette:
-    """The application over the sandboxes that *provider_factory* makes providers of.
+    """The application that serves sandboxes of the providers from *provider_factory*.
 
-    *provider_factory* is called in a thread with an image's name; it may give one provider for
-    several. At most *max_sandboxes* are started at a time. *timeout*, in seconds, bounds a command and
-    the time that a sandbox is kept unused. With *token*, every request but ``/healthz`` must bear it.
-    Requests must name loopback, *host* or one of *allow_hosts* in their Host header.
+    *provider_factory* is called in a thread with an image's name; it may return one provider for
+    several images. At most *max_sandboxes* run at a time. *timeout*, in seconds, limits a command and
+    the time that an unused sandbox is kept. With *token*, every request except ``/healthz`` must have
+    it. The Host header of requests must name loopback, *host* or one of *allow_hosts*.
     """
 
     @contextlib.asynccontextmanager
@@ -101,7 +101,7 @@ def create_app(
 
 
 class AccessLog:
-    """ASGI middleware: a log line for each request, when it has been answered."""
+    """ASGI middleware: logs a line for each answered request."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -125,13 +125,13 @@ class AccessLog:
         finally:
             client = (scope.get("client") or ("-",))[0]
             seconds = time.monotonic() - started
-            # as JSON: a path may hold anything
+            # as JSON, because a path may contain anything
             path = json.dumps(scope["path"])
             _log.info("%s %s %s %d %.3f s", client, scope["method"], path, status, seconds)
 
 
 class _Methods:
-    """Several methods of one path, as an ASGI application; another method is a 405."""
+    """Several methods of one path, as an ASGI application; other methods get a 405."""
 
     def __init__(self, **handlers: _Handler) -> None:
         self._handlers = handlers

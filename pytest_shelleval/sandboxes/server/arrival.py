@@ -1,4 +1,4 @@
-"""A time limit for requests to arrive, which uvicorn has not."""
+"""A time limit for requests to arrive, which uvicorn lacks."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _Base: Any = AutoHTTPProtocol
 
 
 def within(seconds: float) -> type[asyncio.Protocol]:
-    """uvicorn's HTTP protocol, which closes a connection when a request takes longer to arrive.
+    """uvicorn's HTTP protocol, but it closes a connection if a request takes longer to arrive.
 
-    The time runs from the request's first byte, or from the connection if nothing came before. A
-    connection that waits for its next request is uvicorn's own business.
+    The time runs from the request's first byte, or for the first request from the connection. The
+    wait between two requests is left to uvicorn.
     """
 
     class Protocol(_Base):  # type: ignore[misc]
         _timer: asyncio.TimerHandle | None = None
         _earlier: Any = None
-        """The exchange before the one that is awaited."""
+        """The exchange before the awaited one."""
 
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             super().connection_made(transport)
@@ -58,10 +58,10 @@ def within(seconds: float) -> type[asyncio.Protocol]:
             if self.cycle is not None and not (
                 self.cycle.more_body or self.cycle.response_complete
             ):
-                self._await_request()  # it is not read before the earlier one is answered
+                self._await_request()  # not read before the earlier request is answered
                 return
             client = (self.client or ("-",))[0]
-            _log.info("%s closed: no whole request within %g s", client, seconds)
+            _log.info("%s closed: no complete request within %g s", client, seconds)
             self.transport.close()
 
     return Protocol

@@ -1,7 +1,7 @@
-"""Which names a server answers to.
+"""Checks the host names of requests to a server.
 
-Without that check, a web page could have the browser of a user of this machine send commands to a
-server on loopback, by a name of its own that leads there.
+Without this check, a web page could make the browser of a user of this machine send commands to a
+server on loopback, through a domain name that resolves to loopback (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ def is_loopback(host: str) -> bool:
 
 
 class AllowedHosts:
-    """ASGI middleware: a request whose Host header names another server is answered with 421."""
+    """ASGI middleware: answers 421 to a request whose Host header names another server."""
 
     def __init__(self, app: ASGIApp, host: str, others: Sequence[str] = ()) -> None:
-        """Requests may name loopback, *host*, which is where the server listens, and *others*.
+        """Requests may name loopback, *host*, where the server listens, and *others*.
 
-        If it listens everywhere, they may also name any address, or this machine's host name.
+        If it listens on all addresses, they may also name any address, or this machine's host name.
         """
         self._app = app
         address = _address(host)
@@ -47,7 +47,7 @@ class AllowedHosts:
 
                 shown = b", ".join(given).decode("latin-1")
                 text = (
-                    f"This server does not answer to the host {shown!r}. If that is a name of it, "
+                    f"This server does not answer to the host {shown!r}. If that is its name, "
                     "start it with --allow-host=NAME"
                 )
                 await PlainTextResponse(text, 421)(scope, receive, send)

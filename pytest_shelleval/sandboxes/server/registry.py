@@ -1,4 +1,4 @@
-"""What a server knows of its sandboxes: permits, states, trajectories, forgetting."""
+"""The sandboxes of a server: permits, states, trajectories, removal of unused ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pytest_shelleval.core.execution import setup_script
 from pytest_shelleval.core.sandbox import ExecResult, Sandbox, SandboxProvider
 
 ProviderFactory = Callable[[str], SandboxProvider]
-"""Makes the provider for an image, or gives the one that serves it too."""
+"""Returns the provider for an image, a new one or one that it shares."""
 Status = Literal["created", "started", "exited", "stopped"]
 
 _MOST_IDLE_IMAGES = 16
@@ -36,7 +36,7 @@ class Refused(Exception):  # noqa: N818 - what happened
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """One sandbox of a client's."""
+    """One sandbox of a client."""
 
     id: str
     image: str
@@ -45,15 +45,15 @@ class Entry:
     sandbox: Sandbox | None = None
     started: float = 0.0
     used: float = field(default_factory=time.monotonic)
-    """When a request last ended; by the monotonic clock."""
+    """When the last request ended, by the monotonic clock."""
     running: int = 0
-    """Requests under way."""
+    """Requests in progress."""
     trajectory: list[dict[str, Any]] = field(default_factory=list)
     standalone_code: int | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def described(self) -> dict[str, Any]:
-        """The sandbox as lists show it."""
+        """The sandbox as shown in lists."""
         return {
             "id": self.id,
             "image": self.image,
@@ -65,19 +65,19 @@ class Entry:
 
 
 class Registry:
-    """All sandboxes of a server. Runs in one event loop; what blocks runs in threads."""
+    """All sandboxes of a server. Runs in one event loop; blocking calls run in threads."""
 
     def __init__(self, factory: ProviderFactory, *, max_sandboxes: int, timeout: float) -> None:
         self.max_sandboxes = max_sandboxes
         self.timeout = timeout
         self.entries: dict[str, Entry] = {}
         self._factory = factory
-        self._providers: dict[str, SandboxProvider] = {}  # the one that was used last comes last
+        self._providers: dict[str, SandboxProvider] = {}  # the last used comes last
         self._choosing = asyncio.Lock()
         self._holders: set[Entry] = set()
         """Those with a permit."""
         self._permits = asyncio.Semaphore(max_sandboxes)
-        # One for each sandbox, and some to stop those that hang.
+        # One for each sandbox, and some more to stop those that hang.
         self._threads = ThreadPoolExecutor(max_sandboxes + 4, "sandbox")
         self._closed = False
 
@@ -87,7 +87,7 @@ class Registry:
         return len(self._holders)
 
     def create(self, image: str, setup_commands: list[str]) -> Entry:
-        """A new sandbox, not started. Raises Refused when too many are not."""
+        """A new sandbox, not started. Raises Refused when too many are not started."""
         if sum(each.status == "created" for each in self.entries.values()) >= _MOST_UNSTARTED:
             text = f"There are {_MOST_UNSTARTED} sandboxes that are not started: start or stop some"
             raise Refused(503, text)
@@ -96,7 +96,7 @@ class Registry:
         return entry
 
     def entry(self, identity: str) -> Entry:
-        """Raises Refused when there is none."""
+        """The sandbox with that id. Raises Refused when there is none."""
         try:
             return self.entries[identity]
         except KeyError:
@@ -105,7 +105,7 @@ class Registry:
     async def start(self, entry: Entry, gone: Callable[[], Any]) -> None:
         """Start *entry* as soon as there is a permit, and run its setup.
 
-        *gone()*, awaited now and then while there is none, says whether the client has hung up.
+        *gone()*, awaited every second while there is none, says whether the client has disconnected.
         """
         with _Use(entry):
             async with entry.lock:
@@ -151,7 +151,7 @@ class Registry:
         entry.status = "started"
 
     async def _provider(self, image: str) -> SandboxProvider:
-        """The provider for *image*; those that nobody has used for longest are closed."""
+        """The provider for *image*; closes those unused for longest."""
         idle: list[SandboxProvider] = []
         async with self._choosing:
             provider = self._providers.pop(image, None)
@@ -177,7 +177,7 @@ class Registry:
         timeout: float | None,
         directory: str | None,
     ) -> dict[str, Any]:
-        """Run *command* and say how it went, as the protocol has it and more."""
+        """Run *command* and return its result: the protocol's fields and ours."""
         with _Use(entry):
             async with entry.lock:
                 sandbox = entry.sandbox
@@ -208,7 +208,7 @@ class Registry:
         self, entry: Entry, command: str, done: ExecResult, standalone: bool, since: float
     ) -> None:
         if done.exited or done.timed_out:
-            entry.status = "exited"  # what runs out of time takes the session along
+            entry.status = "exited"  # a time-out kills the session too
         if standalone:
             entry.standalone_code = done.exit_code
             return
@@ -222,12 +222,12 @@ class Registry:
         )
 
     async def stop(self, entry: Entry, *, remove: bool) -> None:
-        """End *entry*'s sandbox; with *remove* forget it too."""
+        """Stop *entry*'s sandbox; with *remove*, remove the entry too."""
         if remove:
             self.entries.pop(entry.id, None)
         if entry.status in ("created", "stopped") and not entry.running:
             raise Refused(400, "Sandbox not started")
-        # A command under way gets a moment to end: what is closed below it may be its own reply.
+        # A running command gets a moment to end, or its own reply may be lost.
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(entry.lock.acquire(), _STOP_PATIENCE)
             entry.lock.release()
@@ -244,7 +244,7 @@ class Registry:
             self._permits.release()
 
     async def reap(self) -> int:
-        """Stop and forget what nobody has used for the time limit; says how many."""
+        """Stop and remove sandboxes unused for longer than the time limit; returns how many."""
         limit = time.monotonic() - self.timeout
         old = [each for each in self.entries.values() if not each.running and each.used < limit]
         for entry in old:
@@ -254,13 +254,13 @@ class Registry:
         return len(old)
 
     async def reap_forever(self) -> None:
-        """Look for forgotten sandboxes until cancelled."""
+        """Remove unused sandboxes again and again, until cancelled."""
         while True:
             await asyncio.sleep(min(60.0, self.timeout / 4))
             await self.reap()
 
     async def close(self) -> None:
-        """End every sandbox; those with a command under way too."""
+        """Stop every sandbox, also those with a running command."""
         self._closed = True
         for entry in self.entries.values():
             entry.status = "stopped"
@@ -274,7 +274,7 @@ class Registry:
 
 
 class _Use:
-    """Marks an entry as in use, so that it is not forgotten."""
+    """Marks an entry as in use, so that it is not removed."""
 
     def __init__(self, entry: Entry) -> None:
         self._entry = entry

@@ -1,4 +1,4 @@
-"""SoS's protocol as calls: one method an endpoint, one exception a kind of trouble."""
+"""SoS's protocol as calls: one method per endpoint, one exception per kind of failure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _OURS = "pytest-shelleval"
 
 
 class Unreachable(SandboxError):  # noqa: N818 - a state
-    """The server did not answer, or answered that it can't now; it may at another time."""
+    """The server did not answer, or answered that it can't serve now; it may later."""
 
 
 class Refused(SandboxError):  # noqa: N818 - what happened
@@ -31,11 +31,11 @@ class Refused(SandboxError):  # noqa: N818 - what happened
 
 
 class Health:
-    """What a server of ours says of itself; of another there is nothing to ask."""
+    """The health report of our own server; other servers have none."""
 
     def __init__(self, answer: dict[str, Any] | None) -> None:
         self.ours = answer is not None
-        """Whether its session is to be trusted, and it takes ``timeout`` and ``cwd``."""
+        """Whether its session can be trusted, and it accepts ``timeout`` and ``cwd``."""
         self.max_sandboxes = _whole(answer, "max_sandboxes")
         self.free = _whole(answer, "free")
 
@@ -56,7 +56,7 @@ class Api:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._client = httpx.Client(
             headers=headers,
-            # A proxy has no way to this machine's own loopback.
+            # A proxy can't reach this machine's loopback.
             trust_env=not all(_is_loopback(url) for url in urls),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=16),
         )
@@ -66,7 +66,7 @@ class Api:
         self._client.close()
 
     def health(self, url: str) -> Health:
-        """What the server says of itself. SoS itself has no such route."""
+        """The server's health report; the original SoS has no such route."""
         response = self._send("GET", url, "/healthz", None, _SHORT_SECONDS)
         try:
             answer = response.json() if response.status_code == 200 else None
@@ -76,18 +76,21 @@ class Api:
         return Health(answer if ours else None)
 
     def create(self, url: str, image: str) -> str:
-        """A new sandbox's id; nothing is started yet."""
+        """Create a sandbox, not started yet; returns its id."""
         body = {"image": image, "setup_commands": []}
         response = self._send("POST", url, "/sandboxes", body, _SHORT_SECONDS)
         if response.status_code in (404, 405):
             raise SandboxUnavailable(
-                f"What answers at {url} is no SoS server (HTTP {response.status_code} to POST "
+                f"The server at {url} is no SoS server (HTTP {response.status_code} to POST "
                 "/sandboxes). Check --shelleval-sos-url."
             )
-        answer = self._answer(response, f"{url} made no sandbox")
+        answer = self._answer(response, f"{url} created no sandbox")
         identity = answer.get("id") if isinstance(answer, dict) else None
         if not isinstance(identity, str) or not identity:
-            raise SandboxUnavailable(f"What answers at {url} is no SoS server: it gave no id")
+            raise SandboxUnavailable(
+                f"The server at {url} is no SoS server: its reply has no id of a sandbox. "
+                "Check --shelleval-sos-url."
+            )
         return identity
 
     def start(self, url: str, identity: str, seconds: float) -> None:
@@ -97,7 +100,7 @@ class Api:
         if response.status_code == 400 and "pull image" in response.text:
             raise SandboxUnavailable(
                 f"The SoS server at {url} can't get the image: {' '.join(response.text.split())}\n"
-                "Load it there (docker pull, docker load), or name another: --shelleval-sandbox-image"
+                "Load it there (docker pull, docker load), or use another: --shelleval-sandbox-image"
             )
         self._check(response, f"{url} started no sandbox")
 
@@ -110,11 +113,11 @@ class Api:
             raise Refused(f"{what}: the server has lost it (restarted?)", 404, response.text)
         answer = self._answer(response, what)
         if not isinstance(answer, dict) or not isinstance(answer.get("output"), str):
-            raise SandboxError(f"{what}: the reply is no result of a command")
+            raise SandboxError(f"{what}: the reply is not the result of a command")
         return answer
 
     def stop(self, url: str, identity: str) -> None:
-        """Stop and forget a sandbox; one that is not there or not started counts as stopped."""
+        """Stop and remove a sandbox; one that does not exist or was not started counts as stopped."""
         path = f"/sandboxes/{identity}/stop"
         response = self._send("POST", url, path, {"remove": True}, _SHORT_SECONDS)
         if response.status_code not in (400, 404):
@@ -130,7 +133,7 @@ class Api:
             raise SandboxUnavailable(f"Not a usable address: {url!r} ({error})") from error
         except httpx.UnsupportedProtocol as error:
             raise SandboxUnavailable(
-                f"Not a usable address: {url!r}. It starts with http:// or https://"
+                f"Not a usable address: {url!r}. It must start with http:// or https://"
             ) from error
         except httpx.TimeoutException as error:
             raise Unreachable(f"{url} did not answer within {seconds:g} s") from error
@@ -159,7 +162,7 @@ class Api:
         try:
             return response.json()
         except (ValueError, RecursionError) as error:
-            raise SandboxError(f"{what}: the reply is no JSON") from error
+            raise SandboxError(f"{what}: the reply is not JSON") from error
 
 
 def _is_loopback(url: str) -> bool:

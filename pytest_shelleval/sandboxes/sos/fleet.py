@@ -1,4 +1,4 @@
-"""The servers of a run: which is the least busy that answers, and when to ask a dead one again."""
+"""The servers of a run: finds the least busy one that answers, and decides when to retry a dead one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pytest_shelleval.sandboxes.sos.api import Api, Health, Unreachable
 from pytest_shelleval.sandboxes.sos.state import Permits
 
 DEFAULT_PERMITS = 10
-"""``--max-sandboxes`` of SoS where nothing says otherwise; SoS has no way to ask it."""
+"""The default of SoS's ``--max-sandboxes``; SoS has no way to ask for the actual value."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 15.0
 _HEALTH_SECONDS = 1.0
 
@@ -27,26 +27,26 @@ class Server:
         self.held = 0
         """Permits that this process holds."""
         self.failure = ""
-        """Why it was left out; empty while it answers."""
+        """Why it is not used now; empty while it answers."""
         self.asked = 0.0
         self.again = 0.0
-        """When to try it again, by the monotonic clock."""
+        """When to retry it, by the monotonic clock."""
         self._pause = _FIRST_PAUSE
 
     def failed(self, reason: str) -> None:
-        """Leave it out for a while, longer every time."""
+        """Stop using it for a while, longer every time."""
         self.failure = reason
         self.again = time.monotonic() + self._pause
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
 
     def answered(self) -> None:
-        """It works."""
+        """Call when it has worked: use it again without a pause."""
         self.failure = ""
         self._pause = _FIRST_PAUSE
 
     @property
     def busy(self) -> float:
-        """Share of its sandboxes that is in use, as far as is known."""
+        """The fraction of its sandboxes in use, as far as known."""
         most = (self.health.max_sandboxes if self.health else None) or DEFAULT_PERMITS
         free = self.health.free if self.health else None
         used = self.held if free is None else max(self.held, most - free)
@@ -64,10 +64,10 @@ class Fleet:
         self._permits = permits
         self._lock = threading.Lock()
         self.changed = threading.Condition()
-        """Notified when a permit comes back."""
+        """Notified when a permit is returned."""
 
     def take(self) -> tuple[Server, int] | None:
-        """The least busy server that is not left out, with a permit; None when there is none."""
+        """The least busy usable server, with a permit; None when there is none."""
         now = time.monotonic()
         with self._lock:
             asked = [server for server in self.servers if server.again <= now or not server.failure]
@@ -98,7 +98,7 @@ class Fleet:
         server.failure = ""
 
     def give_back(self, server: Server, permit: int) -> None:
-        """Let another sandbox be started."""
+        """Return a permit, so that another sandbox can be started."""
         with self._lock:
             server.held -= 1
             if server.permits is not None:
@@ -107,21 +107,22 @@ class Fleet:
             self.changed.notify_all()
 
     def all_dead(self) -> str:
-        """Why no server can be used; empty when one can."""
+        """Why no server can be used; empty if one can."""
         reasons = [server.failure for server in self.servers]
         return "; ".join(reasons) if all(reasons) else ""
 
     def next_try(self) -> float:
-        """Seconds until a server is tried again."""
+        """Seconds until the next retry of a server."""
         now = time.monotonic()
         left = [server.again - now for server in self.servers if server.failure]
         return max(0.02, min(left, default=0.1))
 
 
 def permits_of(urls: Sequence[str], token: str | None, limit: int | None) -> int:
-    """Sandboxes that the servers at *urls* allow at a time together, at most *limit* on each.
+    """The most concurrent sandboxes of the servers at *urls* together, at most *limit* on each.
 
-    A server that does not say counts as SoS's default, one that does not answer as none; at least 1.
+    A server that does not report its limit counts as SoS's default, one that does not answer as 0; the
+    result is at least 1.
     """
     api, most = Api(list(urls), token), 0
     try:

@@ -9,7 +9,7 @@ from pytest_shelleval.core.sandbox import SandboxProvider
 from pytest_shelleval.sandboxes.base import SandboxKind, SandboxSpec
 
 _CHECK_PATIENCE = 3.0
-"""Seconds without any server until the check fails."""
+"""Seconds without an answer of any server before the check fails."""
 
 
 class SosKind(SandboxKind):
@@ -61,7 +61,7 @@ class SosKind(SandboxKind):
         return spec.sos_named
 
     def clean_up(self, spec: SandboxSpec) -> bool:
-        """Stop the sandboxes of killed processes if this run uses SoS; whether none is left."""
+        """Stop the sandboxes of killed processes if this run uses SoS; returns whether none is left."""
         folder = spec.state_directory
         if folder is None:
             return True

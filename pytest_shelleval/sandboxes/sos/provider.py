@@ -1,4 +1,4 @@
-"""Hands out sandboxes of SoS servers, and sees that every one is stopped."""
+"""Hands out sandboxes of SoS servers, and makes sure that every one is stopped."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _END_SECONDS = 60.0
 
 @dataclass(slots=True)
 class _Held:
-    """A sandbox with what is to be given back when it is stopped."""
+    """A sandbox with the permit to return when it is stopped."""
 
     sandbox: SosSandbox
     server: Server
@@ -37,7 +37,7 @@ class _Held:
 
 
 class SosProvider:
-    """Hands out sandboxes of one server or several, each used once, some of them made ahead."""
+    """Hands out sandboxes of one server or several, each used once, some of them created ahead."""
 
     def __init__(
         self,
@@ -53,14 +53,14 @@ class SosProvider:
         start_timeout: float = 600.0,
         patience: float = 60.0,
     ) -> None:
-        """Nothing is asked of any server before the first sandbox is.
+        """No server is contacted before the first sandbox is requested.
 
-        *permits*: sandboxes started at a time on each server, over all *workers* together; None
-        takes what a server of ours says, else 10. Workers that name the same *state_directory* share
-        them as they need; else each keeps to its part. There too stands what a killed worker has not
-        stopped, for :func:`sweep`. *limits*: only that of output is ours to keep. *start_timeout*:
-        seconds for one start, which may pull an image or wait for room. *patience*: seconds without
-        any server until acquiring fails.
+        *permits*: concurrent sandboxes on each server, over all *workers* together; None: the limit
+        that our own server reports, else 10. Workers with the same *state_directory* share the
+        permits as needed; otherwise each uses its part. That folder also lists sandboxes that a
+        killed worker has not stopped, for :func:`sweep`. *limits*: only that on output is enforced
+        here. *start_timeout*: seconds for one start, which may pull an image or wait for room.
+        *patience*: seconds without an answer of any server before acquiring fails.
         """
         self._image = image
         self._limit = permits
@@ -94,8 +94,8 @@ class SosProvider:
         """A fresh sandbox of the least busy server that answers.
 
         Waits while all permits are in use. Raises SandboxUnavailable for a wrong address, token or
-        image, else SandboxError: when no server answers for as long as patience lasts, or the
-        sandbox does not start.
+        image, and SandboxError when no server answers within *patience*, or the sandbox does not
+        start.
         """
         self._open()
         held = self._take_spare()
@@ -117,7 +117,7 @@ class SosProvider:
     def _permits_of(self, url: str, health: Health) -> state.Permits:
         most = self._limit or health.max_sandboxes or DEFAULT_PERMITS
         share = max(1, most // self._workers)
-        # Spares never take the last permit of a worker's part: no worker can starve another.
+        # Spares never use the last permit of a worker's part, so no worker can starve another.
         self._pool_size = min(self._pool_size, share - 1)
         if self._folder is not None:
             return state.SharedPermits(self._folder, url, most)
@@ -139,7 +139,7 @@ class SosProvider:
                 return held
             dead = self._fleet.all_dead()
             if not dead:
-                last = time.monotonic()  # all of its permits are in use, and come back
+                last = time.monotonic()  # all permits are in use, and will be returned
                 with self._fleet.changed:
                     self._fleet.changed.wait(0.05)
                 continue
@@ -201,7 +201,7 @@ class SosProvider:
         try:
             return self._make_one()
         except SandboxError:
-            return None  # whoever needs one will meet the reason
+            return None  # acquire() will fail with the same reason
 
     def _take_spare(self) -> _Held | None:
         while True:
@@ -217,7 +217,7 @@ class SosProvider:
             held.sandbox.close()
 
     def _distrust(self, sandbox: SosSandbox) -> None:
-        """Throw away what was made ahead on a server that has just failed a sandbox."""
+        """Discard the spares, because a server has just failed a sandbox."""
         with self._lock:
             spares = list(self._spares)
             self._spares.clear()
@@ -255,7 +255,7 @@ class SosProvider:
         return False
 
     def close(self) -> None:
-        """Stop every sandbox and wait, within bounds, until that is done."""
+        """Stop every sandbox and wait, for a limited time, until that is done."""
         with self._lock:
             makers, self._makers = self._makers, None
             spares = list(self._spares)
@@ -294,7 +294,7 @@ def _close_spare(spare: Future[_Held | None]) -> None:
 
 
 def stop_all(urls: Sequence[str], ids: Iterable[str], token: str | None = None) -> list[str]:
-    """Stop the sandboxes with *ids* on whichever of *urls* has them; those that can't be asked for."""
+    """Stop the sandboxes *ids* on all *urls*; returns those that some server may still have."""
     api = Api(list(urls), token)
     left = []
     try:
@@ -314,9 +314,9 @@ def stop_all(urls: Sequence[str], ids: Iterable[str], token: str | None = None) 
 
 
 def sweep(state_directory: Path, token: str | None = None) -> int:
-    """Stop what processes that are gone have left, by their journals; how many could be stopped.
+    """Stop the sandboxes of processes that are gone, by their journals; returns how many were stopped.
 
-    A journal whose server does not answer is kept for another time.
+    A journal whose server does not answer is kept for a later sweep.
     """
     stopped = 0
     for path, live in state.abandoned(state_directory):

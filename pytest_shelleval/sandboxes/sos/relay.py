@@ -1,9 +1,9 @@
-r"""A bash of our own in a container that can only be reached by SoS's standalone exec.
+r"""Our own bash in a container that can only be reached by SoS's standalone exec.
 
-SoS's session is an interactive bash on a terminal, and its prompt counting breaks on several lines,
-tabs, long commands and much else. So it is left alone: a standalone exec starts the supervisor in
-the background, and each text is handed to it by a further standalone exec, the *relay*, through
-``/proc/PID/fd``. The relay's output is one line of base64, for SoS decodes output piece by piece.
+SoS's session is an interactive bash on a terminal, and its prompt counting breaks on multiple lines,
+tabs, long commands and much else. So it is not used: a standalone exec starts the supervisor in the
+background, and a further standalone exec, the *relay*, passes each text to it through
+``/proc/PID/fd``. The relay's output is one line of base64, because SoS decodes output piece by piece.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ done
 echo "$supervisor"
 """
 
-# Sed stops at the end of this text's output; a line too long for it is lost, not what comes after.
+# Sed stops at the end of this text's output; a line too long for it is lost, but not what follows.
 _RELAY = r"""
 [[ -e /proc/%(process)d/fd/122 ]] || { echo gone; exit; }
 exec 3>/proc/%(process)d/fd/120 4</proc/%(process)d/fd/121 5</proc/%(process)d/fd/122 9<> <(:)
@@ -59,7 +59,7 @@ kill -KILL $watch 2>/dev/null
 
 
 def word(text: str) -> str:
-    """*text* as one word of bash that travels as JSON."""
+    """*text* as one word of bash that JSON can hold."""
     text = text.replace("\0", "")
     try:
         text.encode()
@@ -82,9 +82,9 @@ def scripts(
     directory: str,
     output_limit: int,
 ) -> list[str]:
-    """What to run, one standalone exec after another; the last is the relay.
+    """The scripts to run, one standalone exec after another; the last is the relay.
 
-    More than one for a long text, which no argument of a program can hold.
+    More than one if *text* is too long for an argument of a program.
     """
     pieces = [text[at : at + _PIECE] for at in range(0, len(text), _PIECE)] or [""]
     first = [f"printf %s {word(piece)} >/proc/{process}/fd/120" for piece in pieces[:-1]]
@@ -101,10 +101,10 @@ def scripts(
 def parse(
     reply: str, nonce: str, earlier: str | None, output_limit: int
 ) -> tuple[inside.Record, str, bool] | None:
-    """Record, output, and whether that was cut, of what a relay printed; None if it was disturbed.
+    """Record, output, and whether that was truncated, from a relay's *reply*; None if it is incomplete.
 
-    *earlier* is the nonce of the text before, whose output may stand in front. Raises SandboxError
-    when the record makes no sense or the session has ended.
+    *earlier* is the nonce of the previous text, whose output may come first. Raises SandboxError if
+    the record is invalid or the session has ended.
     """
     try:
         data = base64.b64decode(reply.strip(), validate=True)

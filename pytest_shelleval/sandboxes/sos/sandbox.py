@@ -22,9 +22,9 @@ _PROCESS = re.compile("[0-9]{1,9}")
 class SosSandbox:
     """One sandbox; see :class:`pytest_shelleval.core.sandbox.Sandbox`.
 
-    ``info["exec_mode"]`` is ``session`` where the server's own session is used, which only ours can
-    be trusted with, and ``standalone`` where every text runs under a bash of our own, started and
-    reached by standalone execs.
+    ``info["exec_mode"]`` is ``session`` if the server's session is used, which is reliable only on
+    our own server, and ``standalone`` if every text runs under our own bash, started and reached by
+    standalone execs.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class SosSandbox:
 
     @property
     def info(self) -> Mapping[str, Any]:
-        """Kind, image, id, the server and the way that commands are run."""
+        """Kind, image, id, the server and the way commands are run."""
         return {
             "kind": "sos",
             "image": self._image,
@@ -71,7 +71,7 @@ class SosSandbox:
         }
 
     def prepare(self) -> None:
-        """Do ahead what the first text would have to wait for."""
+        """Start the supervisor ahead, so that the first text does not wait for it."""
         if not self._ours:
             self._guarded(self._start_supervisor)
 
@@ -90,7 +90,7 @@ class SosSandbox:
         return self._guarded(lambda: self._relayed(inside.SESSION, text, timeout, ""))
 
     def session_directory(self) -> str:
-        """Where the session is, or was when it ended; empty for where it starts."""
+        """The session's directory, or its last one if it has ended; empty for the start directory."""
         return self._directory
 
     def close(self) -> None:
@@ -114,7 +114,7 @@ class SosSandbox:
             self._failed(self)
             raise
 
-    # --- a server of ours
+    # --- our own server
 
     def _ask_ours(self, body: dict[str, Any], timeout: float) -> ExecResult:
         body["command"] = _sendable(body["command"])
@@ -146,10 +146,10 @@ class SosSandbox:
             )
             self._directory = str(answer["directory"])
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise SandboxError(f"{self.url} answers nonsense: {str(error)[:200]}") from error
+            raise SandboxError(f"{self.url} sent an invalid reply: {str(error)[:200]}") from error
         return done
 
-    # --- any other
+    # --- any other server
 
     def _standalone(self, script: str, seconds: float) -> dict[str, Any]:
         body = {"command": script, "standalone": True}
@@ -160,7 +160,7 @@ class SosSandbox:
         output = reply["output"].strip()
         if reply.get("exit_code") != 0 or not _PROCESS.fullmatch(output):
             raise SandboxError(
-                f"In sandbox {self._id} at {self.url} no bash of ours would start: {output[-300:]}"
+                f"The supervisor does not start in sandbox {self._id} at {self.url}: {output[-300:]}"
             )
         self._process = int(output)
 
@@ -188,12 +188,12 @@ class SosSandbox:
         return self._disturbed(operation)
 
     def _disturbed(self, operation: str) -> ExecResult:
-        """No word from the relay: the command killed it or our bash, or this is a fault."""
+        """The relay gave no record: the command killed it or our bash, or this is a fault."""
         if self._supervisor_lives():
             raise SandboxError(
                 f"Sandbox {self._id} at {self.url} did not say how the command ended"
             )
-        # What can be killed from outside can be started again, for the success condition.
+        # The killed supervisor is started again, for the success condition.
         self._process = None
         self._had_session = True
         return ExecResult("", 137, exited=operation == inside.SESSION)
@@ -209,10 +209,10 @@ class SosSandbox:
 
 
 def _sendable(text: str) -> str:
-    """*text* without what no JSON may hold."""
+    """*text* without lone surrogates, which JSON can't hold."""
     try:
         text.encode()
     except UnicodeEncodeError:
-        # Not the same bytes, but JSON has no others.
+        # Not the same bytes, but JSON can't hold others.
         return inside.encode(text).decode("utf-8", "replace")
     return text

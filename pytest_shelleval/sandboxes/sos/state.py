@@ -1,7 +1,7 @@
-"""What the processes of one run tell each other through files: permits, and sandboxes not stopped.
+"""State that the processes of one run share in files: permits, and sandboxes not yet stopped.
 
-Locks on files end with the process that holds them, so nothing here outlives a killed worker but
-what is needed to clean up behind it.
+Locks on files end with the process that holds them, so a killed worker leaves only what is needed to
+clean up after it.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _JOURNAL = "sos-*.journal"
 
 
 class Permits(Protocol):
-    """How many sandboxes of a server may be started at a time."""
+    """Limits the concurrent sandboxes of a server."""
 
     def take(self) -> int | None:
         """A permit, or None when all are in use; never waits."""
         ...
 
     def give_back(self, permit: int) -> None:
-        """Let another have it."""
+        """Return a permit, so that others can take it."""
         ...
 
 
@@ -52,7 +52,7 @@ class OwnPermits:
 
 
 class SharedPermits:
-    """Permits of all processes that name the same folder and server: a locked file for each."""
+    """Permits of all processes with the same folder and server: a locked file for each."""
 
     def __init__(self, folder: Path, url: str, count: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -86,7 +86,7 @@ class SharedPermits:
 
 
 class Journal:
-    """The sandboxes that this process has created and not yet stopped, on file if there is a folder."""
+    """The sandboxes that this process has created and not yet stopped, in a file if a folder is given."""
 
     def __init__(self, folder: Path | None) -> None:
         self._lock = threading.Lock()
@@ -101,24 +101,24 @@ class Journal:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
 
     def created(self, url: str, identity: str) -> None:
-        """Note a sandbox, before it is started."""
+        """Record a sandbox, before it is started."""
         with self._lock:
             self._live[identity] = url
             self._write({"id": identity, "url": url})
 
     def stopped(self, identity: str) -> None:
-        """Note that it is gone."""
+        """Record that a sandbox was stopped."""
         with self._lock:
             if self._live.pop(identity, None) is not None:
                 self._write({"id": identity})
 
     def live(self) -> dict[str, str]:
-        """Ids of what is not stopped, each with its server's address."""
+        """Ids of sandboxes not yet stopped, each with its server's address."""
         with self._lock:
             return dict(self._live)
 
     def close(self) -> None:
-        """Remove the file if all is stopped; else leave it for a sweep."""
+        """Remove the file if all sandboxes are stopped; else leave it for a sweep."""
         with self._lock:
             if self._path is not None and self._descriptor >= 0:
                 if not self._live:
@@ -133,14 +133,14 @@ class Journal:
 
 
 def has_journals(folder: Path) -> bool:
-    """Whether *folder* tells of sandboxes that may have to be stopped still."""
+    """Whether *folder* lists sandboxes that may still have to be stopped."""
     return any(folder.glob(_JOURNAL))
 
 
 def abandoned(folder: Path) -> Iterator[tuple[Path, dict[str, str]]]:
     """Journals in *folder* of processes that are gone: the file, and ids with addresses.
 
-    While the caller looks at one, no other process gets it.
+    Each is locked while the caller uses it.
     """
     for path in sorted(folder.glob(_JOURNAL)):
         try:
@@ -151,7 +151,7 @@ def abandoned(folder: Path) -> Iterator[tuple[Path, dict[str, str]]]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield path, _read(path.read_text(errors="replace").splitlines())
         except OSError:
-            continue  # its process lives, or another has swept it
+            continue  # its process runs, or another process has swept it
         finally:
             os.close(descriptor)
 

@@ -1,1 +1,1 @@
-"""What runs in a sandbox: its first process, the shells, and what they did."""
+"""What runs in a sandbox: its first process and the shells; and the report on their effects."""

@@ -1,7 +1,7 @@
 """A fresh shell that is started before its text is known.
 
-What a sandbox is asked first is most often a setup. Started with the sandbox, its shell costs no time
-when the text comes.
+The first request to a sandbox is most often a setup. Its shell is started with the sandbox, so it costs
+no time when the text comes.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from pytest_shelleval.sandboxes.local.inside.output import Output
 from pytest_shelleval.sandboxes.local.protocol import SCRIPT_DESCRIPTOR as _SCRIPT
 
 LONGEST_TEXT = 2000
-"""Bytes: bash reads a pipe byte by byte."""
-# As bash -c of the text: the same name in messages, line numbers and variables.
+"""Bytes; low, because bash reads a pipe byte by byte."""
+# Behaves like bash -c with the text: the same name in messages, line numbers and variables.
 _WAIT = b'read -r -d "" -u %d; exec %d<&-; eval "unset REPLY; $REPLY"' % (_SCRIPT, _SCRIPT)
 
 
 class ShellAhead:
-    """One fresh bash that waits for its text; it is given one or dropped."""
+    """One fresh bash that waits for its text: call :meth:`begin` or :meth:`drop`."""
 
     def __init__(
         self, spawn: Callable[[list[str | bytes], dict[int, int]], int], output_limit: int
@@ -38,13 +38,13 @@ class ShellAhead:
             os.close(writing)
 
     def begin(self, text: bytes) -> None:
-        """Have it run *text*, which holds no NUL."""
+        """Run *text*, which has no NUL."""
         with contextlib.suppress(BrokenPipeError):
             os.write(self._script, text + b"\0")
         os.close(self._script)
 
     def drop(self) -> None:
-        """End it, so that nothing can tell that it was there."""
+        """Kill it, so that commands can't notice that it existed."""
         os.close(self._script)
         os.kill(self.process, signal.SIGKILL)
         os.waitpid(self.process, 0)

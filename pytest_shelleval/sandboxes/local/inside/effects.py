@@ -1,8 +1,8 @@
 """What commands did to a sandbox, as its first process sees it.
 
-Overlay keeps all that was written in directories of its own: what is found there, beside what the
-layers below have at the same place, says what was created, changed and deleted. Nothing is watched
-while commands run, so a sandbox that nobody asks about pays nothing.
+Overlay keeps everything written in its own directories: compared with the lower layers, they show what
+was created, changed and deleted. Nothing is watched while commands run, so it costs nothing unless
+somebody asks for the effects.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pytest_shelleval.sandboxes.local.world.layers import FOLDER, Place, is_whit
 
 WHITEOUT = "whiteout"
 MOST_LISTED = 50
-"""Paths listed of a kind; the rest is counted."""
+"""Paths listed per kind of effect; the rest is only counted."""
 # More than the inodes that the default limit on disk allows.
 _MOST_FOUND = 200_000
 # Each level holds descriptors open, and Python's stack is finite.
@@ -46,7 +46,7 @@ class Found:
         self.place = place
         self.path = path
         self.now = now
-        """None where something that is below is deleted."""
+        """None if it marks an entry of the lower layers as deleted."""
         self.kind = kind_of(now) if now is not None else WHITEOUT
         self._below: os.stat_result | bool | None = False
 
@@ -57,24 +57,24 @@ class Found:
 
     @property
     def below(self) -> os.stat_result | None:
-        """What the layers below have there; looked up when it is asked for."""
+        """The entry of the lower layers at the same path; looked up on first use."""
         if self._below is False:
             self._below = self.place.below(self.relative)
         return self._below  # type: ignore[return-value]
 
     @property
     def stamp(self) -> tuple[object, ...]:
-        """Differs when it was touched in between."""
+        """Differs from an earlier stamp if the entry was touched in between."""
         now = self.now
         if now is None:
             return (WHITEOUT,)
-        if self.kind == "directory":  # its times and size say what happened to its entries
+        if self.kind == "directory":  # its times and size change with its entries: ignored
             return now.st_ino, now.st_mode, now.st_uid, now.st_gid
         return now.st_ino, now.st_ctime_ns, now.st_size, now.st_mode
 
     @property
     def same_as_below(self) -> bool:
-        """Whether it was copied up, or stands above a directory, and nothing else."""
+        """Whether it was only copied up, or is only an unchanged directory above another."""
         now, below = self.now, self.below
         if now is None or below is None or now.st_mode != below.st_mode:
             return False
@@ -85,7 +85,7 @@ class Found:
         )
 
     def hidden(self) -> Iterator[Found]:
-        """What a directory that was made anew hides, as deleted, where nothing stands in its place."""
+        """Entries, as deleted, that a directory created again hides and does not replace."""
         below = self.below
         if self.kind != "directory" or below is None or not stat.S_ISDIR(below.st_mode):
             return
@@ -108,14 +108,14 @@ class Found:
 
 
 class Walk:
-    """All that is in the writable layers at one moment."""
+    """Everything in the writable layers at one moment."""
 
     def __init__(self, places: Sequence[Place]) -> None:
         self.found: dict[str, Found] = {}
         self.whole = True
         """False when something was left out."""
         self.crowded = False
-        """There was more than anybody would look through."""
+        """There was too much to look at all of it."""
         for place in places:
             self._folder(place, place.path, place.upper, _DEEPEST)
 
@@ -125,7 +125,7 @@ class Walk:
                 try:
                     now = entry.stat(follow_symlinks=False)
                 except OSError:
-                    continue  # gone in the meantime
+                    continue  # deleted meanwhile
                 if len(self.found) >= _MOST_FOUND:
                     self.whole, self.crowded = False, True
                     return
@@ -146,7 +146,7 @@ class Walk:
                     os.close(inner)
 
     def add_hidden(self, mark: Mark) -> None:
-        """Add what directories hide that were made anew since the *mark*."""
+        """Add the entries hidden by directories that were created again since the *mark*."""
         for path, found in list(self.found.items()):
             if found.kind == "directory" and mark.stamps.get(path) != found.stamp:
                 for each in found.hidden():
@@ -154,7 +154,7 @@ class Walk:
 
 
 class Mark(Walk):
-    """How a sandbox was when its setup had ended."""
+    """The state of a sandbox after its setup."""
 
     def __init__(self, places: Sequence[Place] = ()) -> None:
         super().__init__(places)
@@ -168,7 +168,7 @@ Entry = tuple[str, str, int]
 
 
 def compare(walk: Walk, mark: Mark) -> dict[str, list[Entry]]:
-    """What came of the files since the *mark*, sorted by path."""
+    """Files created, changed and deleted since the *mark*, sorted by path."""
     created: list[Entry] = []
     changed: list[Entry] = []
     deleted: list[Entry] = []
@@ -189,7 +189,7 @@ def compare(walk: Walk, mark: Mark) -> dict[str, list[Entry]]:
         else:
             (created if earlier is None else changed).append((path, found.kind, now.st_size))
     if walk.whole and mark.whole:
-        # Setup's own files leave no trace when they go.
+        # The setup's own files leave no trace in the layers when they are deleted.
         for path, found in mark.found.items():
             if path not in walk.found and found.now is not None:
                 deleted.append((path, found.kind, found.now.st_size))
@@ -197,7 +197,7 @@ def compare(walk: Walk, mark: Mark) -> dict[str, list[Entry]]:
 
 
 def processes(session: int = 0) -> Iterator[tuple[int, tuple[str, bytes]]]:
-    """Id, and name and start, of every process but the first and the *session*'s shell."""
+    """Id, and name and start, of every process except the first and the *session*'s shell."""
     for name in os.listdir("/proc"):
         if not name.isdigit() or int(name) in (1, session):
             continue
@@ -211,10 +211,10 @@ def processes(session: int = 0) -> Iterator[tuple[int, tuple[str, bytes]]]:
 
 
 def network() -> tuple[int, int]:
-    """What the kernel counted in this network namespace since its start, of IPv4.
+    """The kernel's IPv4 counters of this network namespace since its start.
 
-    Attempts for which there was no route, and datagrams to local ports where nobody listens: with
-    no name server in sight, lookups of names end there.
+    Attempts without a route, and datagrams to local ports where nobody listens: without a name
+    server, lookups of names end there.
     """
     with contextlib.suppress(OSError, ValueError, IndexError):
         file = os.open("/proc/self/net/snmp", os.O_RDONLY | os.O_CLOEXEC)
@@ -230,7 +230,7 @@ def network() -> tuple[int, int]:
     return 0, 0
 
 
-# --- how it travels: records of four fields, each ended by NUL, which no path can contain
+# --- encoding: records of four fields, each ended by NUL, which no path can contain
 
 
 def pack(
@@ -242,7 +242,7 @@ def pack(
     tampered: Sequence[str] = (),
     removed: Sequence[str] = (),
 ) -> bytes:
-    """The effects as a sandbox's first process sends them; *start* is the start directory."""
+    """The effects, encoded by a sandbox's first process; *start* is the start directory."""
     fields: list[object] = ["network", *traffic, ""]
     if not whole:
         fields += ["partial", "", "", ""]
@@ -261,7 +261,7 @@ def pack(
 
 
 def unpack(message: bytes) -> dict[str, object]:
-    """The effects as results have them; see :class:`pytest_shelleval.core.sandbox.Observant`."""
+    """The decoded effects, for results; see :class:`pytest_shelleval.core.sandbox.Observant`."""
     files: dict[str, list[dict[str, object]]] = {"created": [], "changed": [], "deleted": []}
     names: dict[str, list[str]] = {"processes": [], "tampered": [], "removed": []}
     more: dict[str, int] = {}

@@ -1,11 +1,11 @@
-"""What an ordinary user's sandbox lacks: ids of others, and the ownership of the host's programs.
+"""Makes up for what an ordinary user's sandbox lacks: other ids, and ownership of the host's programs.
 
 Such a user has few ids to map, often only one, and files of the host's root belong to nobody inside.
-A container's root could give a file to somebody else, and change the mode of ``/usr/bin/find``. So
-the kernel tells a thread of the first process about the calls in question before it does them
-(seccomp_unotify(2)): a program of the host's that is about to be changed is replaced by a copy that
-belongs to the sandbox's root, and what needs an id that is not there is noted, for the kernel will
-refuse it, and that is no fault of the command's.
+A container's root could give a file to another user, and change the mode of ``/usr/bin/find``. So the
+kernel reports the calls in question to a thread of the first process before it executes them
+(seccomp_unotify(2)): a program of the host that is about to be changed is replaced by a copy that
+belongs to the sandbox's root; a call that needs a missing id is noted, because the kernel will refuse
+it, which is not the command's fault.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _LONGEST_PATH = 4096
 _LARGEST = 64 << 20
 _STRANGER = 65534
 
-# What is asked about each call: where its arguments have a directory (-1: none), a path, ids.
+# The shape of a call: which of its arguments are a directory, a path (-1: none), ids.
 _Shape = tuple[int, int, tuple[int, ...]]
 SHAPES: Mapping[str, _Shape] = {
     "chown": (-1, 0, (1, 2)),
@@ -62,13 +62,13 @@ SHAPES: Mapping[str, _Shape] = {
     "setresgid": (-1, -1, (0, 1, 2)),
     "setgroups": (-1, -1, ()),
 }
-"""The calls that are told, and how to read them."""
+"""The reported calls, and how to read their arguments."""
 _OF_THE_ENTRY = frozenset(("lchown", "rename", "renameat", "renameat2"))
 _FLAGS = {"fchownat": 4, "fchmodat2": 3, "utimensat": 3}
 
 
 class NotificationListener:
-    """Answers for one sandbox, in a thread of its own."""
+    """Answers the kernel's reports of one sandbox, in its own thread."""
 
     def __init__(self, names: Mapping[int, str], ids: int, places: Sequence[Place]) -> None:
         self._names = names
@@ -77,13 +77,13 @@ class NotificationListener:
         self._listener = -1
         self._ready = _thread.allocate_lock()
         self.lacking = False
-        """Whether something needed an id that is not there."""
+        """Whether a call needed an id that the sandbox does not have."""
 
     def start(self, install: Callable[[], int]) -> bool:
-        """Answer from now on, as long as the sandbox lives; False where the kernel can't tell.
+        """Answer from now on, as long as the sandbox lives; False if the kernel can't report calls.
 
-        *install* puts the seccomp program on this thread. The one that answers starts before, for it
-        must not have to ask itself.
+        *install* installs the seccomp program on this thread. The answering thread starts before
+        that, so that the program does not apply to it.
         """
         self._ready.acquire()
         _thread.start_new_thread(self._serve, ())
@@ -103,11 +103,11 @@ class NotificationListener:
                 fcntl.ioctl(self._listener, _RECEIVE, notice)
             except OSError as error:
                 if error.errno in (errno.EINTR, errno.ENOENT):
-                    continue  # the process that called is gone
+                    continue  # the calling process is gone
                 return
             token, process, _, number, _, _, *arguments = _NOTICE.unpack(notice)
             pretended = False
-            # Whatever a process may have passed: without an answer it would wait for ever.
+            # A process may have passed anything; without an answer it would wait for ever.
             with contextlib.suppress(Exception):
                 pretended = self._consider(process, self._names[number], arguments)
             answer = _RESPONSE.pack(token, 0, 0, 0 if pretended else _CONTINUE)
@@ -115,16 +115,16 @@ class NotificationListener:
                 fcntl.ioctl(self._listener, _SEND, answer)
 
     def _consider(self, process: int, name: str, arguments: list[int]) -> bool:
-        """See to one call; True if it is as good as done."""
+        """Handle one call; True to report success to the caller without executing it."""
         if name == "setgroups":
-            # With one id there are no groups that could be left or entered.
+            # With one id there are no groups to leave or enter.
             return True
         directory, path, owners = SHAPES[name]
         wanted = {arguments[owner] & _KEEP for owner in owners} - {_KEEP}
         foreign = {owner for owner in wanted if owner >= self._ids}
         if foreign:
             self.lacking = True
-            # Copies of the host's programs, which would be root's if their originals were.
+            # Copies of the host's programs, whose originals belong to nobody here, but to root there.
             return "chown" in name and foreign == {_STRANGER}
         if path >= 0:
             follow = name not in _OF_THE_ENTRY
@@ -135,7 +135,7 @@ class NotificationListener:
         return False
 
     def _take_over(self, process: int, base: int, address: int, follow: bool) -> None:
-        """Make the file that is meant the sandbox's own, if it is a program of the host's."""
+        """Replace the file that the call names by the sandbox's own copy, if it is the host's program."""
         path = _read_text(process, address)
         if not path or path.startswith((b"/dev/", b"/tmp/", b"/home/", b"/proc/")):
             return
@@ -161,7 +161,7 @@ class NotificationListener:
             _replace_by_copy(whole, status)
 
     def _is_below(self, path: str) -> bool:
-        """Whether *path* is the host's: seen through the layers, not written here."""
+        """Whether *path* is the host's: in a lower layer, and not written in this sandbox."""
         found = place_of(path, self._places)
         if found is None:
             return False
@@ -173,7 +173,7 @@ def _read_text(process: int, address: int) -> bytes:
     """The string at *address* in the memory of *process*, up to its NUL."""
     memory = os.open(f"/proc/{process}/mem", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        # It may end right before memory that is not there: no read crosses a page.
+        # The next page may not be mapped, so no read crosses a page.
         text = b""
         while len(text) < _LONGEST_PATH:
             part = os.pread(memory, 4096 - (address + len(text)) % 4096, address + len(text))
@@ -186,7 +186,7 @@ def _read_text(process: int, address: int) -> bytes:
 
 
 def _replace_by_copy(path: str, status: os.stat_result) -> None:
-    """Put a copy in the place of *path*, with its mode and times, owned by root."""
+    """Replace *path* by a copy with its mode and times, owned by root."""
     new = os.path.join(os.path.dirname(path), f".{secrets.token_hex(8)}")
     source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:

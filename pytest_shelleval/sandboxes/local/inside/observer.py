@@ -1,4 +1,4 @@
-"""The first process's memory of how its sandbox was, and what it says of the difference."""
+"""Remembers the state of the sandbox at a mark, and reports what has changed since."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pytest_shelleval.sandboxes.local.world.layers import Place
 
 
 class Observer:
-    """Marks a moment, and compares with it."""
+    """Marks the state of the sandbox, and compares later states with it."""
 
     def __init__(self, places: Sequence[Place]) -> None:
         self._places = places
         self.parts = [(place.path, place.upper) for place in places]
-        """Path and writable layer of all that can be written."""
+        """Path and writable layer of each writable part."""
         # Nothing has been done in a new sandbox.
         self._mark = effects.Mark()
         self._excused: frozenset[str] = frozenset()
 
     def mark(self, session: int) -> None:
-        """Take what is there now as given: the setup's work."""
+        """Ignore the present state, the setup's work, in later reports."""
         self._mark = effects.Mark(self._places)
         self._mark.processes = self._running(session)
         judged = Tampering(self._mark, self._places)
@@ -30,11 +30,11 @@ class Observer:
 
     @staticmethod
     def _running(session: int) -> dict[int, tuple[str, bytes]]:
-        # The usual case is none, and told by two short reads.
+        # Usually there are none, which two short reads show.
         return dict(effects.processes(session)) if watch.left_behind(session) else {}
 
     def effects(self, session: int) -> bytes:
-        """What happened since the mark, as it travels; *session* is the session's shell."""
+        """The encoded effects since the mark; *session* is the session's shell."""
         walk = effects.Walk(self._places)
         walk.add_hidden(self._mark)
         judged = Tampering(walk, self._places)

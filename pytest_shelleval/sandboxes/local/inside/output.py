@@ -1,4 +1,4 @@
-"""What commands write, as the supervisor of a sandbox takes it."""
+"""The output of commands, as the supervisor of a sandbox reads it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _CHUNK = 1 << 18
 
 
 class Output:
-    """The read end of a pipe that commands write to: keeps the first bytes, throws away the rest."""
+    """The read end of a pipe that commands write to: keeps the first bytes, discards the rest."""
 
     def __init__(self, descriptor: int, limit: int) -> None:
         os.set_blocking(descriptor, False)
@@ -20,7 +20,7 @@ class Output:
         self._chunks: list[bytes] = []
 
     def read(self) -> bool:
-        """Take what is there, at most one chunk; False if there was nothing."""
+        """Read what is available, at most one chunk; False if there was nothing."""
         try:
             chunk = os.read(self.descriptor, _CHUNK)
         except BlockingIOError:
@@ -39,19 +39,19 @@ class Output:
         return True
 
     def drain(self) -> None:
-        """Take what is there; a writer without end does not hold this up."""
+        """Read what is available, in at most 64 chunks, so that an endless writer can't block it."""
         for _ in range(64):
             if self.closed or not self.read():
                 return
 
     def wait(self, seconds: float) -> None:
-        """Until there is something to take, or *seconds* are over."""
+        """Wait until there is something to read, for *seconds* at most."""
         poll = select.poll()
         poll.register(self.descriptor, select.POLLIN)
         poll.poll(seconds * 1000)
 
     def take(self) -> bytes:
-        """What was kept; starts afresh."""
+        """Return the kept bytes and reset."""
         kept = b"".join(self._chunks)
         self._chunks.clear()
         self._room = self._limit

@@ -1,8 +1,8 @@
 """The persistent shell of a sandbox, as its supervisor drives it.
 
-Bash reads its script from a pipe. Each text is one statement, ``eval`` of the text with the report's
-descriptor closed around it, and then the status goes to that descriptor. So neither a heredoc nor a
-comment nor an open quote in a text can swallow what follows.
+Bash reads its script from a pipe. Each text is one statement: ``eval`` of the text, with the report's
+descriptor closed, after which the status is written to that descriptor. So no heredoc, comment or open
+quote in a text can swallow what follows.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pytest_shelleval.sandboxes.local.protocol import SCRIPT_DESCRIPTOR as _SCRI
 from pytest_shelleval.sandboxes.local.protocol import SCRIPT_LINK
 from pytest_shelleval.sandboxes.local.protocol import TEXT_DESCRIPTOR as _TEXT
 
-# Bash reads a pipe byte by byte: longer texts come by a file.
+# Bytes. Bash reads a pipe byte by byte: longer texts are passed in a file.
 _INLINE = 2000
 _READY = b"ready"
 
@@ -43,7 +43,7 @@ class Session:
         self.directory = os.getcwdb()
         self._nonce = b""
         self._reported = b""
-        # Bash names its script in every message: it is started through a link of a good name.
+        # Bash names its script in every message, so it is started through a link named bash.
         self.process = spawn(
             ["bash", "--noprofile", "--norc", SCRIPT_LINK],
             {0: 0, 1: writing, 2: writing, _SCRIPT: script, _TEXT: text, _REPORT: report},
@@ -57,7 +57,7 @@ class Session:
         return self.process if self.alive else 0
 
     def wait_until_ready(self, seconds: float) -> bool:
-        """Whether the shell came up."""
+        """Wait until the shell runs, for *seconds* at most; whether it does."""
         # On exit the shell stops itself once, and the supervisor notes its directory.
         start = (
             b"exec %d<&-; builtin trap 'builtin kill -STOP \"$$\"' EXIT; "
@@ -83,8 +83,8 @@ class Session:
         return len(text) <= _INLINE
 
     def begin(self, text: bytes | None) -> None:
-        """Have the shell run *text*, or the text file if it is None."""
-        # A report of an earlier text, or one that a trap made up, is not this one's.
+        """Run *text* in the shell, or the text file if it is None."""
+        # The nonce excludes reports of an earlier text, or forged by a trap.
         self._nonce = os.urandom(6).hex().encode()
         self._reported = b""
         quoted = (
@@ -97,11 +97,11 @@ class Session:
             b"builtin eval %s %d<&- %d>&-; "
             b"{ builtin printf '%%s %%s\\n' %s \"$?\" >&%d; } >&- 2>&-\n"
         ) % (quoted, _TEXT, _REPORT, self._nonce, _REPORT)
-        with contextlib.suppress(BrokenPipeError):  # its end is about to be noted
+        with contextlib.suppress(BrokenPipeError):  # it has ended, which is about to be noted
             os.write(self._script, statement)
 
     def status(self) -> tuple[int | None, bool]:
-        """The status that the shell reports, if it does, and whether more reports can come."""
+        """The status that the shell has reported, if any, and whether more reports can come."""
         try:
             part = os.read(self.report, 4096)
         except BlockingIOError:
@@ -117,11 +117,11 @@ class Session:
         return None, True
 
     def note_directory(self) -> None:
-        """Remember where the shell is, if it still is."""
+        """Remember the shell's directory, if the shell still runs."""
         with contextlib.suppress(OSError):
             self.directory = os.readlink(b"/proc/%d/cwd" % self.process)
 
     def stopped(self) -> None:
-        """The shell stopped itself; let it go on."""
+        """Call when the shell has stopped itself: notes its directory and lets it continue."""
         self.note_directory()
         os.kill(self.process, signal.SIGCONT)

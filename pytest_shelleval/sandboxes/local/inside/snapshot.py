@@ -1,8 +1,8 @@
-"""All that was written in a sandbox, caught as bytes and repeated in a fresh one.
+"""Snapshots: everything written in a sandbox, saved as bytes and restored in a fresh one.
 
-What was written is found in overlay's own directories. It is repeated through the merged file system
-by ordinary calls, so that the copy is no lower layer: hard links stay hard links when they are
-written to, and directories can be renamed, as if the setup had run.
+It is read from overlay's own directories, and restored through the merged file system by ordinary
+calls, so that the copy is not a lower layer: hard links stay hard links when they are written to, and
+directories can be renamed, as if the setup had run.
 """
 
 from __future__ import annotations
@@ -20,16 +20,19 @@ _DEEPEST = 64
 _OVERLAY = "user.overlay."
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE, _DIRECTORY, _LINK, _OTHER, _GONE, _HARD = range(6)
-# What outlives its processes, and is in no file.
+# System V objects, which outlive their processes and are in no file.
 _SHARED = ("msg", "sem", "shm")
 
 
 class NotCaughtError(Exception):
-    """There is something that a snapshot could not repeat."""
+    """The sandbox has something that a snapshot can't restore."""
 
 
 def take(parts: Sequence[tuple[str, int]]) -> bytes:
-    """What was written below the *parts*: each a path and a descriptor of its writable layer."""
+    """A snapshot of the *parts*: each a path and a descriptor of its writable layer.
+
+    Raises NotCaughtError if it can't be restored exactly.
+    """
     for kind in _SHARED:
         with contextlib.suppress(OSError), open(f"/proc/sysvipc/{kind}", "rb") as file:
             if len(file.readlines()) > 1:
@@ -47,7 +50,7 @@ class _Taker:
         self._hard: dict[tuple[int, int], str] = {}
 
     def add_directory(self, path: str, folder: int, depth: int) -> None:
-        """Note a directory and all that is in it; closes *folder*."""
+        """Add a directory and everything in it; closes *folder*."""
         try:
             if depth > _DEEPEST or len(self.entries) > MOST_ENTRIES:
                 raise NotCaughtError("too much")
@@ -93,7 +96,7 @@ class _Taker:
         try:
             attributes = _attributes(file)[1]
             if not status.st_blocks and size:
-                # All of it is a hole, which may be larger than any disk.
+                # The whole file is a hole, and may be larger than any disk.
                 self._add(path, _FILE, status, size, attributes)
                 return
             self._room -= size
@@ -122,7 +125,7 @@ def _attributes(descriptor: int) -> tuple[set[str], tuple[tuple[str, bytes], ...
 
 
 def restore(data: bytes) -> None:
-    """Repeat in this sandbox what :func:`take` found in another; OSError leaves a half of it."""
+    """Restore the snapshot *data* of :func:`take` in this sandbox; an OSError leaves it incomplete."""
     times: list[tuple[str, int, int]] = []
     for path, kind, mode, uid, gid, accessed, modified, what, attributes in marshal.loads(data):
         path = path or "/"
@@ -149,7 +152,7 @@ def restore(data: bytes) -> None:
         else:
             _write(path, what)
         if existing is None:
-            existing = os.lstat(path)  # a directory may give its group
+            existing = os.lstat(path)  # its group may come from a setgid directory
         if (existing.st_uid, existing.st_gid) != (uid, gid):
             os.chown(path, uid, gid, follow_symlinks=False)
         if kind != _LINK:
@@ -157,7 +160,7 @@ def restore(data: bytes) -> None:
         for name, value in attributes:
             os.setxattr(path, name, value, follow_symlinks=False)
         times.append((path, accessed, modified))
-    # What is made in a directory changes its times: the last first.
+    # In reverse, because creating entries changes the times of their directory.
     for path, accessed, modified in reversed(times):
         os.utime(path, ns=(accessed, modified), follow_symlinks=False)
 

@@ -1,9 +1,9 @@
-"""Whether others on the machine starved the processes of a sandbox, by what the kernel counted.
+"""Detects that other load on the machine starved the processes of a sandbox, by the kernel's counters.
 
 The scheduler counts for each thread how long it ran and how long it waited for a processor. Waiting
-is the machine's doing only as far as others used the processors meanwhile, and one processor is all
-that is due: a command that starts a hundred busy loops starves itself. Nor does the waiting count of
-what has lowered its own priority or has pinned itself to a processor.
+counts only as far as others used the processors meanwhile, and only one processor is due to a sandbox:
+a command that starts a hundred busy loops starves itself. Waiting does not count for threads that
+lowered their own priority or pinned themselves to a processor.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _TICK = 1 / os.sysconf("SC_CLK_TCK")
 
 
 def starved(wall: float, ran: float, others: float, counted: tuple[float, float]) -> float | None:
-    """The share of the processor time that was due, if it is less than half; else None.
+    """The fraction of the processor time due that the sandbox got, if less than half; else None.
 
-    All in seconds: of *wall* time, in which the sandbox's processes *ran* and everything else
-    ran for *others*. Of some processes it was *counted* how long they ran, and how long they waited.
-    Due is what one processor would have given them without the others. Processes that seldom want
-    one are not starved: a quarter of the time has to be lost.
+    All in seconds: in the *wall* time, the sandbox's processes *ran* and everything else on the
+    machine ran for *others*. *counted* is how long some of the processes ran, and how long they
+    waited. The time due is what one processor would have given them without the others. Processes
+    that seldom need a processor are not starved: they must have lost a quarter of the wall time.
     """
     running, waiting = counted
     wanted = ran + (waiting * ran / running if running else waiting)
@@ -38,7 +38,7 @@ def starved(wall: float, ran: float, others: float, counted: tuple[float, float]
 
 
 class Share:
-    """Looks at the sandbox's processes while a step lasts, from its first process."""
+    """Measures the share of processor time during a step, in the sandbox's first process."""
 
     def __init__(self) -> None:
         self.next_look = 0.0
@@ -49,12 +49,12 @@ class Share:
         self._first: tuple[float, float, float] | None = None
 
     def start(self) -> None:
-        """A step begins; short ones end before the first look."""
+        """Call when a step begins; short ones end before the first look."""
         self._first = None
         self.next_look = 0.0
 
     def look(self, now: float) -> None:
-        """Count on."""
+        """Update the counts."""
         self.next_look = now + _PAUSE
         threads = dict(self._times())
         if self._first is None:
@@ -69,7 +69,7 @@ class Share:
         self._threads = threads
 
     def starved(self) -> float | None:
-        """What :func:`starved` says of the step that has just ended."""
+        """The result of :func:`starved` for the step that has just ended."""
         if self._first is None or time.monotonic() - self._first[0] < _SHORTEST:
             return None
         wall, ran, busy = (
@@ -79,7 +79,7 @@ class Share:
         return starved(wall, ran, max(0.0, busy - ran), (running / 1e9, waiting / 1e9))
 
     def _times(self) -> Iterator[tuple[str, tuple[int, int, bool]]]:
-        """For each thread: nanoseconds that it ran and waited, whether it is as it was started."""
+        """For each thread: nanoseconds that it ran and waited, whether its scheduling is unchanged."""
         for process in processes():
             for thread in _names(f"/proc/{process}/task"):
                 folder = f"/proc/{process}/task/{thread}"
@@ -98,7 +98,7 @@ class Share:
 
 
 def _spent() -> tuple[float, float, float]:
-    """Seconds: the time, what this sandbox has run, what all processors have."""
+    """Seconds: the clock, processor time of this sandbox, busy time of all processors."""
     ticks = 0
     for process in (*processes(), "1"):
         # of itself and of the children that it has waited for
@@ -110,7 +110,7 @@ def _spent() -> tuple[float, float, float]:
 
 
 def _fields(folder: str) -> list[bytes]:
-    """What follows the name in a stat file: its third field is the first here."""
+    """The fields after the name in a stat file: its third field is the first here."""
     return read(f"{folder}/stat").rpartition(b")")[2].split()
 
 

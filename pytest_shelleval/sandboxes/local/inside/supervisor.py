@@ -1,8 +1,8 @@
-"""The first process of a sandbox: it starts shells and says how they ended.
+"""The first process of a sandbox: it starts shells and reports how they ended.
 
-Commands can neither trace nor signal nor write to it, and what it reports of a standalone shell it
-knows from the kernel (``waitpid``). When its control socket closes it exits, and the kernel ends
-every process of the sandbox with it.
+Commands can't trace it, signal it or write to it, and its reports on standalone shells come from the
+kernel (``waitpid``). When its control socket closes it exits, and the kernel kills every process of the
+sandbox with it.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD, signal.SIGIN
 
 
 class Configuration:
-    """What the zygote gives to every sandbox."""
+    """The settings that the zygote passes to every sandbox."""
 
     __slots__ = ("disk", "ids", "memory", "output", "processes", "program", "telling", "trees")
 
@@ -59,11 +59,11 @@ class Configuration:
         self.trees: list[rootfs.Tree] = []
         self.program = b""
         self.telling: tuple[bytes, dict[int, str]] | None = None
-        """The seccomp program for a sandbox that lacks ids, and the calls that it tells."""
+        """The seccomp program for a sandbox that lacks ids, and the calls that it reports."""
 
 
 def told(error: BaseException) -> str:
-    """What *error* is, for the client."""
+    """The description of *error* for the client."""
     return (isinstance(error, OSError) and error.strerror) or f"{type(error).__name__}: {error}"
 
 
@@ -75,9 +75,9 @@ def send_failure(control: socket.socket, error: BaseException) -> None:
 
 
 def run(control: socket.socket, configuration: Configuration, ahead: bool) -> None:
-    """Be the first process of a new sandbox until the client goes away; never returns.
+    """Run as the first process of a new sandbox until the client disconnects; never returns.
 
-    *ahead* has a fresh shell started for the first text.
+    *ahead* starts a fresh shell before the first text comes.
     """
     places = world.build(configuration.ids, configuration.disk, configuration.trees)
     text = os.memfd_create("text", os.MFD_CLOEXEC)
@@ -95,7 +95,7 @@ def run(control: socket.socket, configuration: Configuration, ahead: bool) -> No
 
 
 def _mediate(configuration: Configuration, places: list[Place]) -> NotificationListener | None:
-    """Where the sandbox lacks ids, have the calls told that may need them; None elsewhere."""
+    """If the sandbox lacks ids, start a listener for the calls that may need them; else None."""
     if configuration.telling is None:
         return None
     program, names = configuration.telling
@@ -105,11 +105,11 @@ def _mediate(configuration: Configuration, places: list[Place]) -> NotificationL
 
 
 def _ignore(*_: object) -> None:
-    """Stand in for SIGCHLD's default, so that Python writes to the wake-up pipe."""
+    """A handler for SIGCHLD that does nothing, so that Python writes to the wake-up pipe."""
 
 
 class Step:
-    """One text under way, and then how it ended."""
+    """One text that runs, and then how it ended."""
 
     def __init__(self, output: Output, timeout: float) -> None:
         self.output = output
@@ -128,7 +128,7 @@ class Step:
             self.flags |= flags
 
     def answer(self, directory: bytes = b"") -> bytes:
-        """The result as it travels."""
+        """The encoded result."""
         if self.code and self.limit is None and watch.full_disk():
             self.limit = "disk"
         if self.output.truncated:
@@ -171,7 +171,7 @@ class Supervisor:
 
     def _spawn(self, arguments: list[str | bytes], descriptors: dict[int, int]) -> int:
         """Start a bash with *descriptors* (number inside -> number here) and nothing else."""
-        # One after the other: none may be overwritten before it is given.
+        # They are duplicated one after the other: none may be overwritten before its turn.
         moved = {
             here: fcntl.fcntl(here, fcntl.F_DUPFD_CLOEXEC, max(descriptors) + 1)
             for here in descriptors.values()
@@ -193,17 +193,18 @@ class Supervisor:
         finally:
             for descriptor in moved.values():
                 os.close(descriptor)
-        # This process may start some more than that: a full sandbox can still be asked.
+        # This process itself may start a few more, so that a full sandbox can still run requests.
         limit = world.allowed(resource.RLIMIT_NPROC, self._configuration.processes)
         with contextlib.suppress(ProcessLookupError):
             resource.prlimit(child, resource.RLIMIT_NPROC, (limit, limit))
         return child
 
     def _spawn_apart(self, arguments: list[str | bytes], descriptors: dict[int, int]) -> int:
-        """The same without the capability that fresh shells inherit.
+        """Like :meth:`_spawn`, without the capability that fresh shells inherit.
 
-        What has less than another can't trace it or write to its memory (ptrace(2)): so nothing that
-        a command left running can get at the shell of the condition. Capabilities are a thread's.
+        A process with fewer capabilities than another can't trace it or write to its memory
+        (ptrace(2)): so no process that a command left running can reach the shell of the condition.
+        Done in a thread, because capabilities belong to threads.
         """
         spawned: list[int] = []
         faults: list[OSError] = []
@@ -239,7 +240,7 @@ class Supervisor:
                     self._reap()
                 else:
                     self._answer()
-            # What a text left running is watched until the next one comes.
+            # Processes that a text left running are watched until the next text comes.
             busy = watch.left_behind(self._session.shell)
             pause = _IDLE_PAUSE if busy else None
             if busy and self._watchdog.look(time.monotonic()):
@@ -260,7 +261,7 @@ class Supervisor:
         operation, timeout, directory_size, text_size = protocol.REQUEST.unpack(head)
         directory = self._receive(directory_size)
         text = self._receive(text_size)
-        self._reap()  # what has ended by now is no process any more for the text
+        self._reap()  # so that the text does not see processes that have ended
         if self._mediator is not None:
             self._mediator.lacking = False
         shell, self._ahead = self._ahead, None
@@ -369,7 +370,7 @@ class Supervisor:
     # --- waiting
 
     def _wait(self, step: Step, session: Session | None) -> None:
-        """Until the text has ended: by itself, by the clock, by a limit."""
+        """Wait until the text has ended: by itself, by its timeout, by a limit."""
         poll = select.poll()
         control = self._control.fileno()
         poll.register(control, 0)  # only whether it hangs up
@@ -421,7 +422,7 @@ class Supervisor:
         self._collect(step.output)
 
     def _collect(self, output: Output) -> None:
-        """The rest of the output: for a moment also what processes write that were left behind."""
+        """Read the rest of the output; for a moment also that of processes left running."""
         output.drain()
         until = time.monotonic() + _GRACE
         while not output.closed and time.monotonic() < until:
@@ -433,7 +434,7 @@ class Supervisor:
             self._reap()
 
     def _end_all(self) -> None:
-        """Kill everything but this process, and wait until it is gone."""
+        """Kill every other process, and wait until all are gone."""
         self._session.note_directory()
         with contextlib.suppress(ProcessLookupError):
             os.kill(-1, signal.SIGKILL)
@@ -442,7 +443,7 @@ class Supervisor:
                 self._note_end(*os.waitpid(-1, 0))
 
     def _reap(self) -> None:
-        """Take the ends of all that has ended: shells under way, and orphans."""
+        """Wait for all processes that have ended: shells of steps, and orphans."""
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake, 4096)
         with contextlib.suppress(ChildProcessError):

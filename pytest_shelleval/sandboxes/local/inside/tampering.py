@@ -1,8 +1,8 @@
-"""Whether a command changed the programs that its success condition may use.
+"""Detects that a command changed the programs that its success condition may use.
 
 A condition trusts the tools of the system: a ``grep`` that always succeeds would forge a verdict.
-Judged is content, by the layers below: other owners and modes are a command's good right, and so
-are programs with new names.
+Only content is compared, with the lower layers: commands may change owners and modes, and add
+programs with new names.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MAY_MATTER = ("/usr/", "/bin", "/sbin", "/lib", "/etc/ld.so.", "/etc/alternativ
 _PROGRAMS = ("/bin/", "/sbin/", "/lib")
 _PRELOAD, _CACHE = "/etc/ld.so.preload", "/etc/ld.so.cache"
 _ALTERNATIVES = "/etc/alternatives"
-# Links for people; no condition depends on them.
+# Links for interactive use; no condition depends on them.
 _FOR_PEOPLE = frozenset(("editor", "ex", "pager", "rview", "vi", "view", "vim", "vimdiff"))
 # A system's sh may be any of these.
 _SHELLS = frozenset(("bash", "dash"))
@@ -32,15 +32,15 @@ _PYC_HEADER = 16
 
 
 class Tampering:
-    """What a walk found of it."""
+    """The tampering that a walk found."""
 
     def __init__(self, walk: Walk, places: Sequence[Place]) -> None:
         self._places = innermost_first(places)
         self._libraries: frozenset[bytes] | None = None
         self.tampered: list[str] = []
-        """Programs and libraries that are others than they were, or that hide those that were."""
+        """Programs and libraries that were changed, or that hide existing ones."""
         self.removed: list[str] = []
-        """Programs that are gone."""
+        """Programs that were removed."""
         for path, found in walk.found.items():
             if path.startswith(_MAY_MATTER):
                 self._judge(path, found)
@@ -81,7 +81,7 @@ class Tampering:
         )
 
     def _differs(self, path: str, found: Found) -> bool:
-        """Whether something stood there and something else does now."""
+        """Whether an entry of the lower layers was replaced by a different one."""
         now, below = found.now, found.below
         if below is None:
             return False
@@ -95,7 +95,7 @@ class Tampering:
             )
         if now.st_size != below.st_size:
             return True
-        # Python writes these anew when their first bytes do not fit the source's time.
+        # Python rewrites these when their header does not match the source's time.
         start = _PYC_HEADER if path.endswith(".pyc") else 0
         one, other = self._read(path, found), self._read(path, found, lower=True)
         return one is None or other is None or one[start:] != other[start:]
@@ -110,7 +110,7 @@ class Tampering:
         )
 
     def _hides(self, folder: str, name: str, found: Found) -> bool:
-        """Whether what is new there is found in place of something that was there."""
+        """Whether a new entry is found before an existing program or library of the same name."""
         now = found.now
         if now is None or found.kind == "directory":
             return False
@@ -151,7 +151,7 @@ class Tampering:
         return None
 
     def _known_libraries(self) -> frozenset[bytes]:
-        """The names that the loader finds by its cache."""
+        """The names of libraries in the loader's cache."""
         if self._libraries is None:
             root = self._places[-1]
             content = self._read(_CACHE, Found(root, _CACHE, None), lower=True) or b""
@@ -161,7 +161,7 @@ class Tampering:
         return self._libraries
 
     def _leads_astray(self, found: Found) -> bool:
-        """Whether the loader's cache has a known name at a new place."""
+        """Whether the loader's cache has a known library at a new path."""
         before = set((self._read(_CACHE, found, lower=True) or b"").split(b"\0"))
         known = self._known_libraries()
         return any(

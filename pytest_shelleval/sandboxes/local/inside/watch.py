@@ -1,4 +1,4 @@
-"""Looking after the processes of a sandbox from its first one: memory, their number, the disk."""
+"""Watches the processes of a sandbox from its first one: memory, their number, the disk."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import os
 _FIRST_LOOK = 0.05
 _PAUSE = 0.05
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-# Fewer than the limit, for a command at its limit has some processes that come and go.
+# Below the limit, because the number of a command's processes fluctuates at its limit.
 _CROWD_MARGIN = 4
 
 
 class Watchdog:
-    """Sums what processes use, some times a second; short commands end before its first look."""
+    """Sums the use of all processes 20 times a second; short commands end before its first look."""
 
     def __init__(self, memory: int, most_processes: int) -> None:
         self._memory = memory
@@ -21,12 +21,12 @@ class Watchdog:
         self.crowded = False
 
     def start(self, now: float) -> None:
-        """A step begins."""
+        """Call when a step begins."""
         self.next_look = now + _FIRST_LOOK
         self.crowded = False
 
     def look(self, now: float) -> str | None:
-        """The limit that is passed, if one is."""
+        """The limit that is exceeded, if any."""
         self.next_look = now + _PAUSE
         resident = 0
         running = processes()
@@ -36,18 +36,18 @@ class Watchdog:
                 resident += int(content[1])
         if len(running) >= self._most_processes - _CROWD_MARGIN:
             self.crowded = True
-            # Where the kernel does not count processes per sandbox (before Linux 5.14).
+            # If the kernel does not count processes per sandbox (before Linux 5.14).
             if len(running) > self._most_processes + _CROWD_MARGIN:
                 return "processes"
-        # What is resident contains files, and what processes share more than once: only then is
-        # it worth while to count exactly.
+        # Resident memory includes files, and counts shared memory more than once; only above the
+        # limit is the exact count, which is slow, needed.
         if resident * _PAGE > self._memory and sum(map(_own_memory, running)) > self._memory:
             return "memory"
         return None
 
 
 def _own_memory(process: str) -> int:
-    """Bytes of memory that is no file's; what is shared, by parts."""
+    """Bytes of memory that belong to no file; shared memory in proportion."""
     total = 0
     for line in read(f"/proc/{process}/smaps_rollup").splitlines():
         if line.startswith((b"Pss_Anon:", b"Pss_Shmem:")):
@@ -56,7 +56,7 @@ def _own_memory(process: str) -> int:
 
 
 def left_behind(session: int) -> bool:
-    """Whether there are processes apart from the *session*'s shell (0 if it is gone) and the first."""
+    """Whether there are processes besides the *session*'s shell (0 if it is gone) and the first."""
     expected = [b"%d" % session] if session else []
     children = read("/proc/1/task/1/children").split()
     return children != expected or bool(
@@ -65,12 +65,12 @@ def left_behind(session: int) -> bool:
 
 
 def processes() -> list[str]:
-    """The ids of all processes of the sandbox but its first."""
+    """The ids of all processes of the sandbox except its first."""
     return [name for name in os.listdir("/proc") if name[0].isdigit() and name != "1"]
 
 
 def read(path: str) -> bytes:
-    """The start of a file of the kernel's; empty where there is none."""
+    """The first 4096 bytes of a kernel file; empty if it can't be read."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -93,9 +93,9 @@ def full_disk() -> bool:
 
 
 def others_write(pipe: int, session: int) -> bool:
-    """Whether a process has *pipe* as its output, apart from the *session*'s shell and the first."""
+    """Whether a process besides the *session*'s shell and the first has *pipe* as its output."""
     if not left_behind(session):
-        return False  # the usual case, told by two short reads
+        return False  # the usual case, which two short reads show
     own = str(session)
     name = f"pipe:[{os.fstat(pipe).st_ino}]"
     for process in processes():

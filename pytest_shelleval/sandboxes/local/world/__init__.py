@@ -1,1 +1,1 @@
-"""What a sandbox is made of: namespaces, ids, system calls, file system."""
+"""The parts of a sandbox: namespaces, ids, system call filter, file system."""

@@ -1,4 +1,4 @@
-"""The first steps of a sandbox's first process: what it makes of its new namespaces."""
+"""The first steps of a sandbox's first process: it sets up its new namespaces."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pytest_shelleval.sandboxes.local.world import etc, inherited, namespaces, r
 from pytest_shelleval.sandboxes.local.world.layers import Place
 
 # CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE, NET_RAW,
-# SYS_CHROOT, MKNOD, AUDIT_WRITE, SETFCAP: what Docker leaves to root.
+# SYS_CHROOT, MKNOD, AUDIT_WRITE, SETFCAP: those that Docker leaves to root.
 _CAPABILITIES = frozenset((0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31))
-# BLOCK_SUSPEND: of no use in a namespace, so that one process can have more than another.
+# BLOCK_SUSPEND: useless in a namespace, so it can mark that one process has more than another.
 _EXTRA_CAPABILITY = 36
 _FILES = 4096
 _SIOCSIFFLAGS = 0x8914
@@ -23,7 +23,7 @@ _UP_AND_RUNNING = struct.pack("16sh14x", b"lo", 0x41)
 
 
 def build(ids: int, disk: int, trees: list[rootfs.Tree]) -> list[Place]:
-    """Become root, and have a host name, a file system and a network of one's own."""
+    """Become root, and set up the sandbox's own host name, file system and network."""
     if ids > 1:
         os.setgroups([])
     os.setresgid(0, 0, 0)
@@ -44,7 +44,7 @@ def build(ids: int, disk: int, trees: list[rootfs.Tree]) -> list[Place]:
 
 
 def allowed(kind: int, wanted: int) -> int:
-    """*wanted*, or the user's own hard limit of that *kind* where it is lower."""
+    """*wanted*, or the user's own hard limit of that *kind* if it is lower."""
     hard = resource.getrlimit(kind)[1]
     return wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
 
@@ -56,10 +56,10 @@ def restrict(memory: int, program: bytes) -> None:
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
     os.close(null)
-    # 1, not 0: a core pattern that names a program ignores the limit, except for this value.
+    # 1, not 0: a core pattern that names a program ignores all limits except this one.
     inherited.set_limit(resource.RLIMIT_CORE, 1, 1)
     inherited.set_limit(resource.RLIMIT_NOFILE, 1024, _FILES)
-    # A second line behind the watchdog, twice the limit, since it counts what is only reserved.
+    # A backup of the watchdog, at twice the limit, because it also counts memory only reserved.
     inherited.set_limit(resource.RLIMIT_DATA, 2 * memory, 2 * memory)
     namespaces.inherit_capability(_EXTRA_CAPABILITY)
     namespaces.limit_capabilities(_CAPABILITIES)

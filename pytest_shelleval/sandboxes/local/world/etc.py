@@ -1,4 +1,4 @@
-"""The /etc of a sandbox: its own accounts and names, and what tools of the host need to start."""
+"""The /etc of a sandbox: its own accounts and names, and files that the host's tools need to start."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def make(target: str) -> None:
 
 
 def make_names(target: str) -> None:
-    """What a container's engine puts into an image: the names of hosts."""
+    """Write the host names, as a container engine puts them into an image."""
     for name in ("hostname", "hosts", "resolv.conf"):
         _write(f"{target}/{name}", _FILES[name].encode())
 
@@ -215,7 +215,7 @@ def _copy_from_host(target: str) -> None:
 
 
 def _copy(source: str, target: str, depth: int) -> None:
-    """Copy what everybody may read; leave out what can't be had."""
+    """Copy what everybody may read; leave out what can't be read."""
     try:
         status = os.lstat(source)
         if stat.S_ISLNK(status.st_mode):

@@ -1,7 +1,7 @@
-"""Who a sandbox's root is outside: enter a user namespace whose ids mean nothing on the host.
+"""The ids of a sandbox's root on the host: enters a user namespace whose ids mean nothing there.
 
-With host root's powers or with newuidmap a whole range of ids is mapped, so that accounts can be
-made and changed inside; without, root alone.
+As the host's root, or with newuidmap, a whole range of ids is mapped, so that accounts can be created
+and changed inside; otherwise only root.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pytest_shelleval.sandboxes.local.world.namespaces import (
 )
 
 _RANGE = 65536
-# Far above what accounts, containers and systemd use, and room for one range per zygote: the kernel
+# Far above the ids of accounts, containers and systemd, with room for one range per zygote: the kernel
 # counts some things, such as the pages in pipes, per id.
 _FIRST, _PLACES = 0x60000000, 4096
 _NOBODY = 65534
@@ -28,7 +28,7 @@ _HELPERS = ("/usr/bin", "/bin", "/usr/sbin", "/usr/local/bin")
 
 
 class StageError(Exception):
-    """Building the sandbox failed at a stage that the person at the keyboard may mend."""
+    """Building the sandbox failed at a stage that the user may be able to fix."""
 
     def __init__(self, stage: str, cause: OSError) -> None:
         super().__init__(f"{stage}: {cause.strerror or cause}")
@@ -46,7 +46,7 @@ def stage(name: str) -> Iterator[None]:
 
 
 class Identity:
-    """What was chosen, and mounts whose files belong to the sandbox's root."""
+    """The chosen mapping of ids, and mounts whose files belong to the sandbox's root."""
 
     __slots__ = ("ids", "mapped", "mode")
 
@@ -54,20 +54,20 @@ class Identity:
         self.mode = mode
         """``root``, ``subuid`` or ``single``."""
         self.ids = ids
-        """How many user and group ids there are inside."""
+        """How many user and group ids exist inside."""
         self.mapped = mapped
         """Detached mounts by path."""
 
     @property
     def same_ids(self) -> bytes:
-        """A map for a namespace inside, with the same ids; no line may span two of the outer map's."""
+        """An id map for a nested namespace with the same ids; no line may span two of the outer map."""
         if self.mode == "subuid":
             return b"0 0 1\n1 1 %d" % (self.ids - 1)
         return b"0 0 %d" % self.ids
 
 
 def enter(paths: list[str]) -> Identity:
-    """Become root of a new user namespace, to whom what is at *paths* belongs where that can be."""
+    """Become root of a new user namespace, who owns the files at *paths* if the kernel can do it."""
     uid, gid = os.geteuid(), os.getegid()
     release, wait = os.pipe(), os.pipe()
     helper = os.fork()
@@ -92,7 +92,7 @@ def enter(paths: list[str]) -> Identity:
             if ids > 1:
                 os.setgroups([])
             os.setresuid(0, 0, 0)
-        # Changing ids made this process opaque, also to itself.
+        # Changing ids made this process not dumpable: it could not read its own /proc entries.
         set_dumpable(True)
         return Identity(mode, ids, mapped)
     finally:
@@ -101,7 +101,7 @@ def enter(paths: list[str]) -> Identity:
 
 
 def _hold_namespace(answer: int, until: int, other_end: int) -> None:
-    """The helper: make the namespace and keep it until the zygote is in it."""
+    """In the helper: create the namespace and keep it until the zygote is in it."""
     try:
         os.close(other_end)
         number = 0
@@ -144,7 +144,7 @@ def _extents(path: str) -> list[tuple[int, int]]:
 
 
 def _ranges_for_root() -> Iterator[tuple[int, int]]:
-    """Ranges of ids that are not the host's, the best first."""
+    """Ranges of ids that the host does not use, the best first."""
     both = _extents("/proc/self/uid_map"), _extents("/proc/self/gid_map")
 
     def covered(first: int, count: int) -> bool:
@@ -156,7 +156,7 @@ def _ranges_for_root() -> Iterator[tuple[int, int]]:
     first = _FIRST + _RANGE * (os.getpid() % _PLACES)
     if covered(first, _RANGE):
         yield first, _RANGE
-    # Root of a container with few ids: what ordinary accounts leave free.
+    # Root of a container with few ids: ranges that ordinary accounts leave free.
     for first, count in ((20000, 40000), (10000, 20000)):
         if covered(first, count):
             yield first, count
@@ -165,7 +165,7 @@ def _ranges_for_root() -> Iterator[tuple[int, int]]:
 
 
 def _map_subordinate_ids(helper: int, uid: int, gid: int) -> int:
-    """Have newuidmap and newgidmap map what /etc/subuid and /etc/subgid grant; 0 if they don't."""
+    """Map the ids granted by /etc/subuid and /etc/subgid with newuidmap and newgidmap; 0 if it fails."""
     tools = [_find(name) for name in ("newuidmap", "newgidmap")]
     ranges = [
         granted for path in ("/etc/subuid", "/etc/subgid") if (granted := _granted(path, uid))
@@ -205,16 +205,16 @@ def _granted(path: str, uid: int) -> tuple[int, int] | None:
 
 
 def _map_programs(namespace: int, paths: list[str]) -> dict[str, int]:
-    """The host's programs as files of the sandbox's root, where the kernel can do it.
+    """The host's programs as files of the sandbox's root, if the kernel can do it.
 
-    Not /usr/local: what only root may read there can be the host's secret.
+    Not /usr/local: files there that only root may read can be secrets of the host.
     """
     mapped: dict[str, int] = {}
     for path in paths:
         try:
             mapped[path] = clone_mount(path, user_namespace=namespace)
         except OSError:
-            # The owners stay strange inside, but what is mounted below it is left out.
+            # Owners stay unmapped inside, but mounts below it are left out.
             with contextlib.suppress(OSError):
                 mapped[path] = clone_mount(path)
     return mapped

@@ -1,8 +1,8 @@
-"""What a process takes over from the one that started it, and a sandbox must not see.
+"""Resets what a process inherits from its parent and a sandbox must not see.
 
-``nohup pytest`` ignores SIGHUP, ``nice pytest`` is slow, and so is all that they start: a command
-would behave differently from one shell to the next. What only root may undo stays as it is for an
-ordinary user: niceness, SCHED_IDLE, hard limits, and an oom score that root has raised.
+``nohup pytest`` ignores SIGHUP, ``nice pytest`` is slow, and so are all processes that they start: a
+command would behave differently depending on the shell. For an ordinary user, what only root may undo
+is left unchanged: niceness, SCHED_IDLE, hard limits, and an oom score that root has raised.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import resource
 import signal
 
 _ANY = resource.RLIM_INFINITY
-# Soft and hard, as the kernel gives them to its first process. Those that a sandbox limits itself
-# (data, files, processes) are only made as wide as it needs them.
+# Soft and hard, as the kernel sets them for its first process. Those that a sandbox limits itself
+# (data, files, processes) are only raised as far as it needs.
 _LIMITS = {
     resource.RLIMIT_AS: (_ANY, _ANY),
     resource.RLIMIT_CPU: (_ANY, _ANY),
@@ -31,12 +31,12 @@ _LIMITS = {
     resource.RLIMIT_SIGPENDING: (4096, 4096),
     resource.RLIMIT_STACK: (8 << 20, _ANY),
 }
-# The kernel's memory killer should take a sandbox before anything of the host's.
+# The kernel's OOM killer should kill a sandbox before any process of the host.
 _OOM_SCORE = b"500"
 
 
 def shed() -> None:
-    """Undo it for this process and all that it starts."""
+    """Reset it for this process and all that it starts."""
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -52,7 +52,7 @@ def shed() -> None:
 
 
 def set_limit(kind: int, soft: int, hard: int) -> None:
-    """Set a resource limit, at most to what this process may set."""
+    """Set a resource limit, or the highest that this process may set."""
     try:
         resource.setrlimit(kind, (soft, hard))
     except (OSError, ValueError):

@@ -1,7 +1,7 @@
 """The layers of a sandbox's file system, as descriptors of their directories.
 
-Overlay keeps all that was written in directories of its own, above others that it never changes. The
-sandbox's first process opened them while they had names, and reads them at the same place.
+Overlay keeps everything written in its own directories, above others that it never changes. The
+sandbox's first process opened them while they had names, and reads them through the descriptors.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _OPAQUE = "user.overlay.opaque"
 
 
 class Place:
-    """One part of the root file system: where it is, its writable layer and those below it."""
+    """One part of the root file system: its path, its writable layer and the layers below."""
 
     __slots__ = ("layers", "path", "upper")
 
@@ -28,16 +28,16 @@ class Place:
 
     @classmethod
     def open(cls, path: str, upper: str, layers: str = "") -> Place:
-        """Open the directories while they have names; *layers* as overlay's lowerdir has them."""
+        """Open the directories while they have names; *layers* as in overlay's lowerdir."""
         below = [os.open(layer, FOLDER) for layer in layers.split(":") if layer]
         return cls(path, os.open(upper, FOLDER), below)
 
     def has_below(self, relative: str) -> bool:
-        """Whether a layer below has an entry there, hidden or not."""
+        """Whether a lower layer has an entry at *relative*, hidden or not."""
         return any(exists(relative, layer) for layer in self.layers)
 
     def below(self, relative: str) -> os.stat_result | None:
-        """What the layers below have there, as overlay merges them."""
+        """The entry of the lower layers at *relative*, as overlay merges them; None if none."""
         last = len(self.layers) - 1
         for number, layer in enumerate(self.layers):
             try:
@@ -54,12 +54,12 @@ class Place:
 
 
 def is_whiteout(status: os.stat_result) -> bool:
-    """Whether it stands for the deletion of what is below."""
+    """Whether it marks an entry of the lower layers as deleted."""
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
 
 
 def opaque(name: str, layer: int) -> bool:
-    """Whether the directory hides what is below it."""
+    """Whether the directory *name* hides the same directory of the lower layers."""
     try:
         folder = os.open(name, FOLDER, dir_fd=layer)
     except OSError:
@@ -73,7 +73,7 @@ def opaque(name: str, layer: int) -> bool:
 
 
 def exists(relative: str, layer: int) -> bool:
-    """Whether the directory *layer* has an entry there."""
+    """Whether the directory *layer* has an entry at *relative*."""
     try:
         os.stat(relative, dir_fd=layer, follow_symlinks=False)
     except OSError:
@@ -87,7 +87,7 @@ def innermost_first(places: Iterable[Place]) -> list[Place]:
 
 
 def place_of(path: str, places: Iterable[Place]) -> tuple[Place, str] | None:
-    """Which of *places*, the innermost first, an absolute *path* is in, and the path in its layers."""
+    """The one of *places*, innermost first, that contains *path*, and the path in its layers."""
     for place in places:
         if path.startswith(f"{place.path}/"):
             return place, path[len(place.path) + 1 :]

@@ -1,4 +1,4 @@
-"""The kernel calls that build a sandbox, by ctypes: each raises OSError that names the call.
+"""The kernel calls that build a sandbox, by ctypes; each raises an OSError that names the call.
 
 Only what :mod:`os` lacks on Python 3.10. Nothing here keeps state.
 """
@@ -54,12 +54,12 @@ _NUMBERS = {
     "mount_setattr": (442, 442),
 }
 MACHINES = ("x86_64", "aarch64")
-"""The machines that this project has the numbers for."""
+"""The machines whose system call numbers are known."""
 
 _COLUMN = MACHINES.index(os.uname().machine) if os.uname().machine in MACHINES else 0
 
-# Without releasing the GIL: the processes that use this have one thread, and clone() must not come
-# back in a child that waits for a lock.
+# Without releasing the GIL: the processes that use this have one thread, and clone() must not return
+# in a child that waits for a lock.
 _libc = ctypes.PyDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 _libc.prctl.argtypes = (ctypes.c_int, *(ctypes.c_ulong,) * 4)
@@ -74,7 +74,7 @@ def _done(result: int, call: str) -> int:
 
 def _syscall(call: str, *arguments: int | bytes | ctypes.Array[ctypes.c_char] | None) -> int:
     number = _NUMBERS[call][_COLUMN]
-    # Every integer as a long, or the upper half of a register would be whatever was there.
+    # Every integer as a long, or the upper half of a register would be undefined.
     return _done(
         _libc.syscall(
             ctypes.c_long(number),
@@ -90,7 +90,7 @@ def clone(flags: int) -> int:
 
 
 def unshare(flags: int) -> None:
-    """Leave namespaces (and what else *flags* says) for new ones."""
+    """Move to new namespaces (and what else *flags* says)."""
     _done(_libc.unshare(ctypes.c_int(flags)), "unshare")
 
 
@@ -114,7 +114,7 @@ def mount(
 
 
 def unmount(target: str) -> None:
-    """Take a whole tree of mounts out of sight; it goes when nothing uses it."""
+    """Detach a whole tree of mounts; it is freed when nothing uses it."""
     _done(_libc.umount2(target.encode(), MNT_DETACH), f"umount {target}")
 
 
@@ -129,7 +129,7 @@ def pivot_root(new_root: str) -> None:
 def clone_mount(path: str, *, user_namespace: int | None = None) -> int:
     """A detached mount of the tree at *path* without the mounts below it.
 
-    With *user_namespace*, an open namespace, files' owners are mapped as that namespace maps them.
+    With *user_namespace*, an open namespace, the owners of files are mapped as in that namespace.
     """
     tree = _syscall("open_tree", -100, os.fsencode(path), _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC)
     if user_namespace is not None:
@@ -148,18 +148,18 @@ def attach_mount(tree: int, target: str) -> None:
 
 
 def set_dumpable(dumpable: bool) -> None:
-    """Whether others may trace this process and read its /proc entries."""
+    """Set whether others may trace this process and read its /proc entries."""
     _done(_libc.prctl(_PR_SET_DUMPABLE, int(dumpable), 0, 0, 0), "prctl")
 
 
 def set_name(name: str) -> None:
-    """What ``ps`` shows as this process's name."""
+    """Set the name of this process that ``ps`` shows."""
     buffer = ctypes.create_string_buffer(name.encode())
     _done(_libc.prctl(_PR_SET_NAME, ctypes.addressof(buffer), 0, 0, 0), "prctl")
 
 
 def limit_capabilities(keep: frozenset[int]) -> None:
-    """Drop all but *keep* from the bounding set: what this process executes can't have more."""
+    """Drop all but *keep* from the bounding set: programs that this process executes can't have more."""
     for capability in range(64):
         if capability not in keep and _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) != 0:
             number = ctypes.get_errno()
@@ -169,9 +169,9 @@ def limit_capabilities(keep: frozenset[int]) -> None:
 
 
 def inherit_capability(capability: int | None) -> None:
-    """Give *capability*, which this thread holds, to all that it executes; with None nothing.
+    """Make programs that this thread executes inherit *capability*, which it holds; None: nothing.
 
-    That counts beyond the bounding set: what a root executes has what it inherits besides, see
+    The bounding set does not limit this: programs executed by root also have what they inherit, see
     capabilities(7).
     """
     header = struct.pack("=Ii", _CAPABILITY_VERSION, 0)
@@ -186,12 +186,12 @@ def inherit_capability(capability: int | None) -> None:
 
 
 def new_session_keyring() -> None:
-    """Leave the keyring of the user's session behind."""
+    """Replace the keyring of the user's session by a new one."""
     _syscall("keyctl", _KEYCTL_JOIN_SESSION_KEYRING, None)
 
 
 def set_host_name(name: str) -> None:
-    """Name this UTS namespace, and take the domain away."""
+    """Set the host name of this UTS namespace, and clear its domain name."""
     _done(_libc.sethostname(name.encode(), ctypes.c_size_t(len(name))), "sethostname")
     _done(_libc.setdomainname(b"", ctypes.c_size_t(0)), "setdomainname")
 
@@ -199,7 +199,7 @@ def set_host_name(name: str) -> None:
 def install_filter(program: bytes, *, tells: bool = False) -> int:
     """Install a seccomp program on this thread and all that it starts.
 
-    With *tells*, the result is a descriptor for the calls that the program has told.
+    With *tells*, returns the listener descriptor for calls that the program reports.
     """
     buffer = ctypes.create_string_buffer(program, len(program))
     # struct sock_fprog
@@ -209,7 +209,7 @@ def install_filter(program: bytes, *, tells: bool = False) -> int:
 
 
 def overwrite_arguments(text: bytes) -> None:
-    """Replace the command line that ``/proc/<pid>/cmdline`` shows: it holds paths of the host."""
+    """Replace the command line in ``/proc/<pid>/cmdline``, which has paths of the host."""
     with open("/proc/self/stat", "rb") as file:
         fields = file.read().rpartition(b")")[2].split()
     start, end = int(fields[45]), int(fields[46])
@@ -217,5 +217,5 @@ def overwrite_arguments(text: bytes) -> None:
     if size > len(text) + 1:
         ctypes.memset(start, 0, size)
         ctypes.memmove(start, text, len(text))
-        # A last byte other than NUL tells the kernel to end the line at the first NUL.
+        # A last byte other than NUL makes the kernel end the line at the first NUL.
         ctypes.memset(end - 1, 1, 1)

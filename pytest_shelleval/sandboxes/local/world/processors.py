@@ -1,4 +1,4 @@
-"""The part of /sys that tools ask for processors; the rest of it is the host's business."""
+"""The part of /sys that tools read to count processors; the rest stays hidden."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _MOST = 64
 
 
 def make(root: str) -> None:
-    """Copy it to below *root*, where ``/sys`` is an empty directory; what can't be read is left out."""
+    """Copy it below *root*, where ``/sys`` is an empty directory; unreadable files are left out."""
     os.makedirs(f"{root}/{_PLACE}", 0o755)
     paths = list(_NAMES)
     for number in range(min(_MOST, os.cpu_count() or 1)):

@@ -66,7 +66,7 @@ _DIRECTORIES: tuple[tuple[str, int], ...] = (
     ("var/spool", 0o755),
     ("var/tmp", 0o1777),
 )
-# What a sandbox has to have, whatever the image.
+# Directories that every sandbox needs, whatever the image.
 _NEEDED = frozenset(("dev", "etc", "home", "home/shellm", "proc", "root", "sys", "tmp"))
 _LINKS = (("var/run", "/run"), ("var/lock", "/run/lock"), ("var/spool/mail", "../mail"))
 
@@ -80,31 +80,31 @@ class Tree:
         self.path = path
         """Where it goes, without the leading slash."""
         self.layers = layers
-        """Overlay's lowerdir, the uppermost first; or one tree that can only be shown as it is."""
+        """Overlay's lowerdir, the uppermost first; or, if not writable, one tree."""
         self.writable = writable
 
 
 def host_trees() -> list[str]:
-    """The folders of the host that hold its programs: /usr, and those beside it that are no links."""
+    """The folders of the host's programs: /usr, and those like /bin that are no links."""
     return [path for path in _PROGRAM_TREES if os.path.isdir(path) and not os.path.islink(path)]
 
 
 def prepare(mapped: Mapping[str, int], image: str = "") -> list[Tree]:
-    """In a new mount namespace, make a root that holds the layers, and enter it.
+    """In a new mount namespace, make a root with the layers, and enter it.
 
     *mapped* has detached mounts whose owners are those of the sandbox, by path on the host.
-    With an *image*, a folder, nothing of the host is shown but that.
+    With an *image*, a folder, only that is visible of the host.
     """
     mount(None, "/", None, MS_REC | MS_PRIVATE)
     tree = None
     if image:
-        # Now, for the new root is made over /tmp, where the image may be.
+        # First, because the new root is mounted over /tmp, where the image may be.
         tree = mapped[image] if image in mapped else clone_mount(image)
     base = next(path for path in ("/tmp", "/run", "/mnt", "/var") if os.path.isdir(path))
     mount("tmpfs", base, "tmpfs", MS_NOSUID, "mode=755,size=64m,nr_inodes=32k")
     for name in ("proc", "dev", "layers", "host", "writable", "new"):
         os.mkdir(f"{base}/{name}")
-    # A sandbox may mount its own /proc only where a whole one is in sight.
+    # A sandbox may mount its own /proc only if a complete one is visible.
     mount("/proc", f"{base}/proc", None, MS_BIND | MS_REC)
     _make_devices(f"{base}/dev")
     os.mkdir(f"{base}/layers/root")
@@ -124,7 +124,7 @@ def prepare(mapped: Mapping[str, int], image: str = "") -> list[Tree]:
 
 
 def _show_image(base: str, image: int) -> Tree:
-    """The image, and above it what a container is given by whoever starts it."""
+    """The image, and above it the files that a container engine adds."""
     source, skeleton = f"{base}/host/image", f"{base}/layers/root"
     os.mkdir(source)
     attach_mount(image, source)
@@ -143,7 +143,7 @@ def _show_image(base: str, image: int) -> Tree:
 
 
 def _show(base: str, path: str, mapped: int | None, depth: int = 1) -> list[Tree]:
-    """Bring one tree of the host into the zygote's root, with directories to write in above it."""
+    """Mount one tree of the host in the zygote's root, with writable directories above it."""
     name = path.strip("/").replace("/", "_")
     skeleton, source = f"{base}/layers/{name}", f"{base}/host/{name}"
     os.mkdir(source)
@@ -153,8 +153,8 @@ def _show(base: str, path: str, mapped: int | None, depth: int = 1) -> list[Tree
         try:
             mount(path, source, None, MS_BIND)
         except OSError:
-            # Something is mounted below it, which an ordinary user may not uncover: it is shown as
-            # it is, and those of its folders can be written to that have nothing mounted below.
+            # Something is mounted below it, which an ordinary user may not uncover: the tree is
+            # read-only, except for its folders that have no mounts below.
             mount(path, source, None, MS_BIND | MS_REC)
             trees = [Tree(path[1:], f"/host/{name}", writable=False)]
             with os.scandir(path) as entries:
@@ -163,13 +163,13 @@ def _show(base: str, path: str, mapped: int | None, depth: int = 1) -> list[Tree
                         trees += _show(base, entry.path, None, depth - 1)
             return trees
     os.mkdir(skeleton)
-    # Where they belong to nobody inside, only what stands above them can be written to.
+    # If the host's files belong to nobody inside, only the directories above them are writable.
     _mirror_directories(path, skeleton, depth=2 if mapped is not None else 3)
     return [Tree(path[1:], f"/layers/{name}:/host/{name}")]
 
 
 def _mirror_directories(source: str, target: str, depth: int) -> None:
-    """Copy directories alone: those above a host's own decide who may write in the merged ones."""
+    """Copy only directories: those above the host's decide who may write in the merged ones."""
     with os.scandir(source) as entries:
         for entry in entries:
             try:
@@ -181,7 +181,7 @@ def _mirror_directories(source: str, target: str, depth: int) -> None:
                 copy = f"{target}/{entry.name}"
                 os.mkdir(copy, mode)
                 if entry.path == _LOCAL:
-                    # What the host has there is shown by a layer of its own only.
+                    # The host's files there are shown only by their own layer.
                     with contextlib.suppress(OSError):
                         os.setxattr(copy, "user.overlay.opaque", b"y")
                 elif depth > 1:
@@ -228,13 +228,13 @@ def _make_skeleton(root: str) -> None:
 def assemble(trees: list[Tree], disk: int) -> list[Place]:
     """In the sandbox's own mount namespace, stack its root file system and enter it.
 
-    All that can be written shares one tmpfs of *disk* bytes. Returns where that and what is below
-    can be seen apart.
+    Everything writable shares one tmpfs of *disk* bytes. Returns the places, which give access to
+    the writable layer and the lower layers separately.
     """
     places = []
     inodes = max(4096, disk // 4096)
     mount("tmpfs", "/writable", "tmpfs", MS_NODEV, f"mode=755,size={disk},nr_inodes={inodes}")
-    # Made here, and not through the overlay, it costs next to nothing; most commands need it.
+    # HOME, which most commands need, costs almost nothing here, unlike through the overlay.
     os.mkdir("/writable/0", 0o755)
     os.mkdir("/writable/0/home", 0o755)
     os.mkdir(f"/writable/0{HOME}", 0o755)
@@ -263,7 +263,7 @@ def assemble(trees: list[Tree], disk: int) -> list[Place]:
     mount("/writable/shm", "/new/dev/shm", None, MS_BIND)
     places.append(Place.open("/dev/shm", "/writable/shm"))
     mount("proc", "/new/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
-    # How the host was started is nobody's business; what else is secret there needs the host's root.
+    # Hides the host's boot parameters; other secrets in /proc are readable only by the host's root.
     mount("/dev/null", "/new/proc/cmdline", None, MS_BIND)
     pivot_root("/new")
     return places

@@ -1,7 +1,7 @@
 """The seccomp program of a sandbox: a decision tree over system call numbers, built in Python.
 
-A list of what is denied: commands are ordinary programs, run as root of their namespaces. What the
-kernel's newest versions add is denied until somebody has looked at it.
+A list of denied calls: commands are ordinary programs, run as root of their namespaces. Calls that
+newer kernels add are denied until somebody has reviewed them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import struct
 _ENOSYS, _EPERM, _EAFNOSUPPORT, _EPROTONOSUPPORT = 38, 1, 97, 93
 _LAST_KNOWN = 466
 
-# name -> (x86_64, aarch64); None where the machine has no such call
+# name -> (x86_64, aarch64); None if the machine has no such call
 _PERMISSION_DENIED: dict[str, tuple[int | None, int | None]] = {
     "mount": (165, 40),
     "umount2": (166, 39),
@@ -63,7 +63,7 @@ _PERMISSION_DENIED: dict[str, tuple[int | None, int | None]] = {
     "fanotify_init": (300, 262),
     "vhangup": (153, 58),
 }
-# Programs take these as absent and do without.
+# Reported as absent: programs do without them.
 _ABSENT: dict[str, tuple[int | None, int | None]] = {
     "clone3": (435, 435),
     "io_uring_setup": (425, 425),
@@ -82,7 +82,7 @@ _SPECIAL: dict[str, tuple[int, int]] = {
     "shmget": (29, 194),
     "prlimit64": (302, 261),
 }
-# Told to a thread of the first process where the sandbox lacks ids, see ids.py.
+# Reported to a thread of the first process if the sandbox lacks ids, see ids.py.
 _MEDIATED: dict[str, tuple[int | None, int | None]] = {
     "chown": (92, None),
     "lchown": (94, None),
@@ -142,7 +142,7 @@ def _low_half(argument: int) -> _Instruction:
 
 
 def _test(code: int, value: int, then: int, otherwise: list[_Instruction]) -> list[_Instruction]:
-    """If the accumulator passes the test, answer *then*, else go on with *otherwise*."""
+    """If the accumulator passes the test, answer *then*, else continue with *otherwise*."""
     return [(code, 0, 1, value), *_answer(then), *otherwise]
 
 
@@ -172,10 +172,10 @@ def _special_programs() -> dict[str, list[_Instruction]]:
         ],
         "ioctl": [_low_half(1), *_one_of(_TERMINAL_INPUT, denied, _ALLOW)],
         "socket": _socket(),
-        # The supervisor's limits are not for commands to change; all have the same uid.
+        # Commands have the supervisor's uid, but must not change its limits.
         "prlimit64": [_low_half(0), *_test(_EQUAL, 1, denied, _answer(_ALLOW))],
         "personality": [_low_half(0), *_one_of(_PERSONALITIES, _ALLOW, denied)],
-        # System V memory outlives its processes, where the watchdog does not see it. The upper
+        # System V memory outlives its processes, and then the watchdog does not see it. The upper
         # half of the size is tested too.
         "shmget": [
             (_LOAD, 0, 0, 16 + 8 * 1 + 4),
@@ -193,7 +193,7 @@ def _special_programs() -> dict[str, list[_Instruction]]:
 
 
 def build(machine: str) -> bytes:
-    """The program for *machine*, as the kernel wants it; KeyError where the machine is unknown."""
+    """The program for *machine*, in the kernel's format. Raises KeyError for an unknown machine."""
     if machine not in _ARCHITECTURES:
         raise KeyError(machine)
     column = list(_ARCHITECTURES).index(machine)
@@ -210,7 +210,7 @@ def build(machine: str) -> bytes:
 
 
 def build_telling(machine: str, one_id: bool) -> tuple[bytes, dict[int, str]]:
-    """The program that has calls told, for a sandbox that lacks ids, and their names by number."""
+    """The program that reports calls, for a sandbox that lacks ids, and their names by number."""
     column = list(_ARCHITECTURES).index(machine)
     table = {**_MEDIATED, **(_MEDIATED_ONE_ID if one_id else {})}
     names = {number: name for name, both in table.items() if (number := both[column]) is not None}
@@ -218,7 +218,7 @@ def build_telling(machine: str, one_id: bool) -> tuple[bytes, dict[int, str]]:
     for number, name in names.items():
         exceptions[number] = _answer(_TELL)
         if name in _FLAGS_OF_OPEN:
-            # only what opens to write
+            # only calls that open for writing
             exceptions[number] = [
                 _low_half(_FLAGS_OF_OPEN[name]),
                 *_test(_ANY_BIT, os.O_WRONLY | os.O_RDWR, _TELL, _answer(_ALLOW)),
@@ -231,7 +231,7 @@ def _assemble(
     exceptions: dict[int, list[_Instruction]],
     last: list[tuple[int, list[_Instruction]]],
 ) -> bytes:
-    """Allow what is no exception; *last* are ranges after the last exception."""
+    """Allow all calls but the *exceptions*; *last* are ranges after the last exception."""
     architecture = _ARCHITECTURES[machine]
     # Ranges of numbers with one treatment each, in order, as (first number, program).
     ranges: list[tuple[int, list[_Instruction]]] = []
@@ -255,7 +255,7 @@ def _assemble(
 
 
 def _decide(ranges: list[tuple[int, list[_Instruction]]]) -> list[_Instruction]:
-    """A balanced tree: some nine comparisons for any call, in place of one per denied call."""
+    """A balanced tree: about nine comparisons for any call, instead of one per denied call."""
     if len(ranges) == 1:
         return ranges[0][1]
     middle = len(ranges) // 2
