@@ -25,7 +25,7 @@ from pytest_shelleval.core.errors import SandboxUnavailable
 from pytest_shelleval.core.sandbox import Sandbox, SandboxProvider
 from pytest_shelleval.sandboxes.base import Limits
 from pytest_shelleval.sandboxes.docker_engine import owner
-from pytest_shelleval.sandboxes.docker_engine.provider import DockerProvider, probe
+from pytest_shelleval.sandboxes.docker_engine.provider import DockerProvider
 from pytest_shelleval.sandboxes.local.image import folder_of
 from pytest_shelleval.sandboxes.sos.provider import SosProvider
 
@@ -70,7 +70,6 @@ def test_what_it_is(box: Sandbox, boxes: DockerProvider) -> None:
     provider: SandboxProvider = boxes
     assert provider.info == {"kind": "docker", "image": engine.IMAGE}
     assert box.info == {"kind": "docker", "image": engine.IMAGE, "id": box.id}
-    assert probe(engine.IMAGE) == ""
     client = docker.from_env()
     settings = client.api.inspect_container(box.id.removeprefix("docker-"))["HostConfig"]
     client.close()
@@ -147,14 +146,12 @@ def test_image_that_is_not_there(docker_engine: str) -> None:
     with pytest.raises(SandboxUnavailable, match="docker load"):
         provider.acquire()
     provider.close()
-    assert "docker pull" in probe("localhost:1/none:latest")
 
 
 def test_no_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
     with pytest.raises(SandboxUnavailable, match="DOCKER_HOST"):
         DockerProvider(LIMITS, image=engine.IMAGE).acquire()
-    assert "DOCKER_HOST" in probe(engine.IMAGE)
 
 
 KILLED = """

@@ -31,7 +31,7 @@ from pytest_shelleval.sandboxes.base import Limits
 from pytest_shelleval.sandboxes.local.probe import probe as probe_local
 from pytest_shelleval.sandboxes.local.provider import LocalProvider
 from pytest_shelleval.sandboxes.server.app import create_app
-from pytest_shelleval.sandboxes.sos.provider import SosProvider, probe, stop_all, sweep
+from pytest_shelleval.sandboxes.sos.provider import SosProvider, sweep
 
 IMAGE = "any"
 
@@ -86,10 +86,8 @@ def test_says_how_commands_are_run(ours: str, scripted: ScriptedSos) -> None:
         sandbox = provider.acquire()
         assert sandbox.info["exec_mode"] == mode
         assert sandbox.info["kind"] == provider.info["kind"] == "sos"
-        assert provider.live_ids() == [sandbox.id]
         provider.close()
         provider.close()
-        assert provider.live_ids() == []
     assert scripted.sandboxes == {}
 
 
@@ -179,7 +177,6 @@ def test_stopped_already_counts_as_stopped(scripted: ScriptedSos) -> None:
     sandbox.close()
     provider.close()
     assert scripted.count("stop") == 1
-    assert provider.live_ids() == []
 
 
 @pytest.mark.parametrize(
@@ -227,13 +224,11 @@ def test_a_server_that_restarts(scripted: ScriptedSos) -> None:
 def test_no_server(scripted: ScriptedSos) -> None:
     provider = client(scripted.url, patience=1)
     scripted.stop()
-    assert "shelleval serve" in probe([scripted.url])
     with pytest.raises(SandboxError, match="No SoS server answers"):
         provider.acquire()
     threading.Timer(0.7, scripted.start).start()
     provider = client(scripted.url, patience=20)
     assert fresh(provider.acquire(), "echo here").output == "here\n"
-    assert probe([scripted.url]) == ""
     provider.close()
 
 
@@ -241,7 +236,6 @@ def test_no_server(scripted: ScriptedSos) -> None:
 def test_addresses_that_are_none(url: str) -> None:
     with pytest.raises((SandboxUnavailable, SandboxError)):
         client(url, patience=0.1).acquire()
-    assert probe([url])
 
 
 # --- permits, pools, fleets
@@ -335,15 +329,6 @@ def test_what_a_killed_worker_left_is_swept(scripted: ScriptedSos, tmp_path: Pat
     assert sweep(tmp_path) >= 1
     assert not scripted.live
     assert sweep(tmp_path) == 0
-
-
-def test_stop_all(scripted: ScriptedSos) -> None:
-    provider = client(scripted.url)
-    provider.acquire()
-    assert stop_all([scripted.url], provider.live_ids()) == []
-    assert scripted.sandboxes == {}
-    scripted.stop()
-    assert stop_all([scripted.url], ["some"]) == ["some"]
 
 
 def test_a_token_is_sent(local: LocalProvider) -> None:

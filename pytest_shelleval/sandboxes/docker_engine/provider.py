@@ -67,23 +67,6 @@ def connect(seconds: float = _API_SECONDS) -> Any:
     return client.api
 
 
-def probe(image: str) -> str:
-    """Why Docker sandboxes of *image* can't be used here, or an empty string. Pulls nothing."""
-    try:
-        api = connect(10)
-    except SandboxUnavailable as error:
-        return str(error)
-    try:
-        api.inspect_image(image)
-    except docker.errors.ImageNotFound:
-        return _no_image(image, "it is not there")
-    except _GONE as error:
-        return f"The Docker engine fails: {_first_line(error)}"
-    finally:
-        api.close()
-    return ""
-
-
 def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 

@@ -132,26 +132,3 @@ def permits_of(urls: Sequence[str], token: str | None, limit: int | None) -> int
     finally:
         api.close()
     return max(1, most)
-
-
-def probe(urls: Sequence[str], token: str | None = None) -> str:
-    """Why no SoS server answers at any of *urls*, or an empty string."""
-    api = Api(list(urls), token)
-    reasons = []
-    try:
-        for url in urls:
-            try:
-                api.health(url.rstrip("/"))
-            except SandboxUnavailable as error:
-                reasons.append(str(error))
-            except Unreachable as error:
-                reasons.append(str(error))
-            else:
-                return ""
-    finally:
-        api.close()
-    return (
-        f"No SoS server answers: {'; '.join(reasons)}\n"
-        "Start one (sos serve --port 3000, or shelleval serve --port 3000), or say where it is: "
-        "--shelleval-sos-url=http://HOST:PORT"
-    )

@@ -6,20 +6,18 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_shelleval.core.errors import SandboxError, SandboxUnavailable
+from pytest_shelleval.core.errors import SandboxError
 from pytest_shelleval.sandboxes.base import Limits
 from pytest_shelleval.sandboxes.sos import state
 from pytest_shelleval.sandboxes.sos.api import Api, Health, Refused, Unreachable
-from pytest_shelleval.sandboxes.sos.fleet import DEFAULT_PERMITS, Fleet, Server, probe
+from pytest_shelleval.sandboxes.sos.fleet import DEFAULT_PERMITS, Fleet, Server
 from pytest_shelleval.sandboxes.sos.sandbox import SosSandbox
-
-__all__ = ["SosProvider", "probe", "stop_all", "sweep"]
 
 _STOP_PAUSES = (0.5, 2.0)
 _SPARE_SECONDS = 120.0
@@ -85,10 +83,6 @@ class SosProvider:
         """Kind, image and addresses."""
         urls = [server.url for server in self._fleet.servers]
         return {"kind": "sos", "image": self._image, "urls": urls}
-
-    def live_ids(self) -> list[str]:
-        """Ids of the sandboxes that were created and are not known to be stopped."""
-        return list(self._journal.live()) if self._journal else []
 
     def acquire(self) -> SosSandbox:
         """A fresh sandbox of the least busy server that answers.
@@ -291,26 +285,6 @@ def _close_spare(spare: Future[_Held | None]) -> None:
         held = spare.result()
         if held is not None:
             held.sandbox.close()
-
-
-def stop_all(urls: Sequence[str], ids: Iterable[str], token: str | None = None) -> list[str]:
-    """Stop the sandboxes *ids* on all *urls*; returns those that some server may still have."""
-    api = Api(list(urls), token)
-    left = []
-    try:
-        for identity in ids:
-            asked = []
-            for url in urls:
-                try:
-                    api.stop(url.rstrip("/"), identity)
-                    asked.append(url)
-                except (SandboxUnavailable, SandboxError):
-                    continue
-            if len(asked) < len(urls):
-                left.append(identity)
-    finally:
-        api.close()
-    return left
 
 
 def sweep(state_directory: Path, token: str | None = None) -> int:
