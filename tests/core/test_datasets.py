@@ -130,9 +130,7 @@ def test_a_missing_file_and_a_strange_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"dataset data/tasks.jsonl: no such file or folder"):
         load("data/tasks.jsonl", tmp_path)
     (tmp_path / "folder").mkdir()
-    with pytest.raises(
-        UserError, match=r"dataset folder: not a folder that .*save_to_disk"
-    ):
+    with pytest.raises(UserError, match=r"dataset folder: not a folder that .*save_to_disk"):
         load("folder", tmp_path)
 
 
