@@ -1,1 +1,1 @@
-"""The evaluation itself: tasks, commands, execution, results, statistics. Knows no pytest."""
+"""The evaluation itself: tasks, commands, execution, results, statistics. Does not depend on pytest."""

@@ -40,7 +40,7 @@ class Command:
     """First 16 hex digits of the SHA-256 of the rendered messages."""
     raw_response: str | None = None
     command_from: str | None = None
-    """Where the command comes from: ``model`` (a tool call, or the model's own code, gave it),
+    """Where the command comes from: ``model`` (from a tool call or the model's own code),
     ``hook`` (pytest_shelleval_extract found it), or the rule that found it in ``raw_response``."""
     reasoning: str | None = None
     finish_reason: str | None = None

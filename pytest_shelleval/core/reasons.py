@@ -243,7 +243,7 @@ def _failed(record: Mapping[str, Any], output: str, code: int | None) -> Reason:
     if code is not None and 128 < code <= 128 + _LAST_SIGNAL:
         return Reason("killed", f"killed by {_signal(code - 128)}")
     if code == 1 and not output and _PROMPTS.search(str(record.get("generated_command"))):
-        return Reason("input", "waits for input", "read finds its input at the end")
+        return Reason("input", "waits for input", "read gets no input")
     asked = _asked_the_network(record)
     if asked:
         return Reason("network", "needs the network", asked)
@@ -272,7 +272,9 @@ def _not_met(record: Mapping[str, Any], output: str) -> Reason:
     tampered = record.get("tampered")
     if tampered:
         return Reason(
-            "tampered", "it replaced what the condition runs", _quote(", ".join(tampered))
+            "tampered",
+            "it replaced programs that the condition may use",
+            _quote(", ".join(tampered)),
         )
     if record.get("test_timed_out"):
         return Reason("timeout", "the condition timed out")
@@ -288,7 +290,7 @@ def _not_met(record: Mapping[str, Any], output: str) -> Reason:
     tested = str(record.get("test_output") or "")[-_TAIL:]
     if record.get("test_exit_code") in (126, 127):
         name = _missing({}, tested)
-        return Reason("condition", "the condition could not run", name and f"{name} is not there")
+        return Reason("condition", "the condition could not run", name and f"{name} was not found")
     asked = _asked_the_network(record)
     if asked:
         return Reason("network", "needs the network", asked)

@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 @dataclass(frozen=True, slots=True)
 class ExecResult:
-    """How one piece of shell text ended."""
+    """The outcome of one piece of shell text."""
 
     output: str
     """stdout and stderr merged as they came, decoded as UTF-8; other bytes become ``\\xNN``

@@ -1,1 +1,1 @@
-"""Inference: who writes the commands. Knows no pytest."""
+"""Inference: who writes the commands. Does not depend on pytest."""

@@ -1,1 +1,1 @@
-"""Where commands run. Knows no pytest."""
+"""Where commands run. Does not depend on pytest."""

@@ -63,7 +63,7 @@ note_directory() {
 }
 
 make_room() {
-    # Bash ends when it can't fork: what earlier texts left running must not take the last places.
+    # Bash ends when it can't fork: processes of earlier texts must not use up the limit.
     local place current most
     for place in /sys/fs/cgroup/pids /sys/fs/cgroup; do
         read -r current <"$place/pids.current" && read -r most <"$place/pids.max" || continue
@@ -73,7 +73,7 @@ make_room() {
 }
 
 descendants() {
-    # all processes of this one's session, and those that descend from it
+    # all processes of this process's session, and its descendants
     local process fields changed=1
     local -A parent=() mine=()
     for process in /proc/[0-9]*; do
@@ -100,7 +100,7 @@ kill_all() {
     local round found
     session= wrapper=
     if [[ $$ == 1 ]]; then
-        # stopped first, so that no shell tells of a child that was killed
+        # stopped first, so that no shell reports a killed child
         kill -STOP -1
         kill -KILL -1
     else
@@ -170,11 +170,11 @@ await() {
             take
             continue
         fi
-        partial+=$record  # its time may be up in the middle of a record
+        partial+=$record  # the read may time out in the middle of a record
         if [[ $operation == s ]]; then
             note_directory
             if [[ -n $session ]] && ! kill -CONT "$session"; then
-                # its wrapper was killed, or would have said so
+                # its wrapper was killed too, or it would have reported the end
                 ((++lost < 3)) || { code=${last:-137}; exited=1; ended=1; session= wrapper=; }
             fi
         elif ! kill -0 "$child"; then
@@ -247,7 +247,7 @@ run() {
     printf '%s\0' "$nonce" "$code" "$exited" "$expired" "$limit" "$((ms - start))" "$directory" >&122
 }
 
-# Caught and not ignored, for what is ignored the shells would inherit.
+# Caught, not ignored, because the shells would inherit ignored signals.
 [[ $$ != 1 ]] || trap : HUP INT QUIT ILL TRAP ABRT BUS FPE USR1 SEGV USR2 PIPE TERM XCPU XFSZ VTALRM SYS
 open_session
 while IFS= read -r -d '' text <&120 && IFS= read -r -d '' nonce <&120 \

@@ -67,13 +67,13 @@ def test_a_failed_command(output: str, code: int, expected: str) -> None:
         (failed(code=3, exited=True), "exit code 3: it left the shell"),
         (
             failed(generated_command="read -p 'Sure? ' x"),
-            "waits for input: read finds its input at the end",
+            "waits for input: read gets no input",
         ),
         (record("t", "failed"), "condition not met"),
         (record("t", "failed", test_output="a\nb is not c\n"), "condition not met: b is not c"),
         (
             record("t", "failed", tampered=["/usr/bin/grep"]),
-            "it replaced what the condition runs: /usr/bin/grep",
+            "it replaced programs that the condition may use: /usr/bin/grep",
         ),
         (
             failed(code=127, sandbox={"kind": "local", "canary": "failed: no bash"}),
@@ -108,7 +108,7 @@ def test_a_failed_command(output: str, code: int, expected: str) -> None:
         ),
         (
             record("t", "failed", test_exit_code=127, test_output="bash: jq: command not found"),
-            "the condition could not run: jq is not there",
+            "the condition could not run: jq was not found",
         ),
         (record("t", "error"), "sandbox error: the sandbox is gone"),
         (

@@ -119,7 +119,7 @@ def test_the_text_names_rows_and_fits_a_terminal(report: Report) -> None:
     assert "setup command 2 of 2 failed with exit code 127: command not found: makefile-x" in whole
     assert "it ends with exit code 1, though the condition is met" in whole
     assert "though the gold command leaves code.sh" in whole
-    assert "the condition could not run: cmp-x is not there" in whole
+    assert "the condition could not run: cmp-x was not found" in whole
 
 
 def test_warnings_count_when_they_are_told_to(provider: Any, tmp_path: Path) -> None:

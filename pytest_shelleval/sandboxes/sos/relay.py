@@ -37,11 +37,11 @@ pump=$!
 ( while [[ -e /proc/%(process)d/fd/122 ]]; do read -t 0.5 <&9; done; kill -KILL $pump ) >/dev/null 2>&1 &
 watch=$!
 {
-    # a moment later, so that all of these processes are there before the text is
+    # a moment later, so that all of these processes exist before the text runs
     ( read -t 0.02 <&9; printf '%%s\0' %(request)s >&3 ) &
     head -c %(limit)d <&8
     exec 8<&-
-    # waited for: one that is dying may still take what the next text puts out
+    # wait until it is dead, or it may still read output of the next text
     kill -KILL $pump
     wait $pump
     cat <&4 >/dev/null &

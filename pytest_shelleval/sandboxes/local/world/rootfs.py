@@ -78,7 +78,7 @@ class Tree:
 
     def __init__(self, path: str, layers: str, writable: bool = True) -> None:
         self.path = path
-        """Where it goes, without the leading slash."""
+        """Its path in the sandbox, without the leading slash."""
         self.layers = layers
         """Overlay's lowerdir, the uppermost first; or, if not writable, one tree."""
         self.writable = writable
