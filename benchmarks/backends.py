@@ -48,11 +48,11 @@ COMMAND = Command(
 def server(kind: str, image: str) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    module = "pytest_shelleval.cli.serve"
+    module = "pytest_shelleval.cli.main"
     process = subprocess.Popen(
         [
-            *(sys.executable, "-m", module, "--port", str(port), "--max-sandboxes", "32"),
-            *("--sandbox", kind, "--image", image, "--pool-size", "4"),
+            *(sys.executable, "-m", module, "serve", "--port", str(port)),
+            *("--max-sandboxes", "32", "--sandbox", kind, "--image", image, "--pool-size", "4"),
         ],
         stderr=subprocess.DEVNULL,
     )

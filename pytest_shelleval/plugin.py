@@ -1,4 +1,4 @@
-"""The plugin that pytest loads: hooks, each a few lines that hand on.
+"""The pytest plugin: hooks of a few lines that delegate to the adapter.
 
 Nothing heavy is imported here: this module is imported in every run of pytest.
 """
@@ -52,7 +52,7 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 
 def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
-    """Make the datasets arguments of pytest, as if they had been typed as paths."""
+    """Add the datasets to pytest's arguments, as if the user had typed their paths."""
     flags = vars(early_config.known_args_namespace)
     try:
         run = _run_for(early_config, flags)
@@ -70,7 +70,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) 
 
 
 def _run_for(config: pytest.Config, flags: Mapping[str, Any]) -> Run | None:
-    """The run that the command line asks for. Raises UserError."""
+    """The run that the options ask for; None if shelleval is not in use. Raises UserError."""
     directory = config.invocation_params.dir
     settings = resolve(flags, os.environ, config.getini, directory)
     if not is_active(settings, flags):
@@ -79,7 +79,7 @@ def _run_for(config: pytest.Config, flags: Mapping[str, Any]) -> Run | None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Take part in the run, if shelleval was asked for anything."""
+    """Register the controller, or set up an xdist worker, if shelleval is in use."""
     config.addinivalue_line(
         "markers",
         "shelleval(tag, difficulty_level, model): put on the items of a shelleval dataset, "
@@ -102,7 +102,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Log in a worker, too: to the controller's file."""
+    """In a worker, log to the controller's debug.log."""
     config = session.config
     run = run_of(config)
     if run is None or not hasattr(config, "workerinput"):
@@ -114,10 +114,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Start no workers for phase 1 alone, which runs no items; make ``--setup-only`` a plan."""
+    """Start no workers for phase 1 alone; treat ``--setup-only`` as ``--setup-plan``."""
     run = run_of(config)
     if run is not None and getattr(config.option, "setuponly", False):
-        config.option.setupplan = True  # to set up a task is to execute its commands
+        config.option.setupplan = True  # setting up a task would execute its commands
     if run is not None and run.settings.phase == "inference":
         config.option.numprocesses = None
         config.option.dist = "no"
@@ -150,7 +150,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[Any]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Let the result travel on the report."""
+    """Attach the item's result to its report."""
     report = yield
     if run_of(item.config) is not None:
         from pytest_shelleval.adapter.items import TaskItem
@@ -163,7 +163,7 @@ def pytest_runtest_makereport(
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Publish errors as errors and failures as failures; let no traceback show a secret."""
+    """Set the phase by which pytest tells errors from failures; redact secrets in the report."""
     phase = vars(report).pop("shelleval_phase", None)
     if phase is not None:
         report.when = phase
@@ -172,13 +172,13 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collectreport(report: pytest.CollectReport) -> None:
-    """Let no traceback show a secret."""
+    """Redact secrets in the report."""
     _hide_secrets(report)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_internalerror(excrepr: object) -> None:
-    """Let no traceback show a secret."""
+    """Redact secrets in the traceback."""
     from pytest_shelleval.adapter.shown import rewritten
 
     rewritten(excrepr, redaction.redacted)
@@ -194,7 +194,7 @@ def _hide_secrets(report: pytest.TestReport | pytest.CollectReport) -> None:
 def pytest_report_teststatus(
     report: pytest.CollectReport | pytest.TestReport,
 ) -> tuple[str, str, str] | None:
-    """Show results that were not executed now as what they are: small letters, a longer word."""
+    """Show replayed and reused results by a small letter and a longer word."""
     origin = getattr(report, "shelleval_origin", None)
     if origin is None or report.when != "call" or report.outcome == "skipped":
         return None

@@ -1,4 +1,4 @@
-"""Executions ahead of pytest: the items of this process take their results from the engine's pool."""
+"""Executes items ahead of pytest: the items then take their results from the engine's pool."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from pytest_shelleval.engine.pool import Planned
 
 _AHEAD = 4
-"""Jobs submitted ahead, for each that runs at a time."""
+"""Jobs submitted ahead, per job that runs at a time."""
 _ALONE = (
     ("usepdb", "--pdb"),
     ("trace", "--trace"),
     ("setupshow", "--setup-show"),
 )
-"""Options of pytest that are about one item at a time."""
+"""Options of pytest that need items to run one at a time."""
 
 
 def why_alone(config: pytest.Config) -> str:
-    """Why items run one at a time in this process; empty if they need not."""
+    """Why items have to run one at a time in this process; empty if they do not."""
     for name, flag in _ALONE:
         if getattr(config.option, name, False):
             return flag
@@ -40,7 +40,7 @@ def why_alone(config: pytest.Config) -> str:
 
 
 def concurrency_of(run: Run) -> int:
-    """How many executions of this process run at a time. Raises SandboxUnavailable."""
+    """The number of executions at a time in this process. Raises SandboxUnavailable."""
     from pytest_shelleval.sandboxes.registry import concurrency
 
     given = run.settings.execution_concurrency
@@ -48,7 +48,7 @@ def concurrency_of(run: Run) -> int:
 
 
 class Ahead:
-    """The executions of this process's items, begun before pytest comes to them."""
+    """The executions of this process's items, started before pytest reaches the items."""
 
     def __init__(self, config: pytest.Config, run: Run, items: Sequence[pytest.Item]) -> None:
         """Raises SandboxUnavailable."""
@@ -85,7 +85,7 @@ class Ahead:
         return own or provide(replace(self._run.sandbox_spec, concurrency=concurrency))
 
     def _score(self, job: Job) -> Score:
-        """The user's own hook; called in the engine's threads."""
+        """The user's hook pytest_shelleval_score; called in the engine's threads."""
 
         def score(result: Result, sandbox: Sandbox) -> float | None:
             found: float | None = self._config.hook.pytest_shelleval_score(
@@ -115,10 +115,10 @@ class Ahead:
         return Job(item.case.task, found.command, policy, spec, found.execution_key)
 
     def take(self, item: TaskItem) -> tuple[Result, str] | None:
-        """The result of *item*, waited for, and the node id of the item that was executed for it.
+        """Wait for the result of *item*; also return the node id of the item that was executed for it.
 
-        None if there is nothing to execute. Raises what the user's own score raises, and ends the
-        run if the executor is lost.
+        None if there is nothing to execute. Raises what the user's score hook raises, and ends the
+        run if the executor breaks.
         """
         from pytest_shelleval.engine.job import ScoreFailed
 
@@ -134,17 +134,19 @@ class Ahead:
             item.result = failed.result
             raise failed.__cause__ or failed from None
         except BrokenExecutor as error:
-            pytest.exit(f"the executor is lost: {error}; --shelleval-resume goes on", returncode=1)
+            pytest.exit(
+                f"the executor broke: {error}; run again with --shelleval-resume", returncode=1
+            )
         self._taken.add(name)
         self._unrecorded[name] = result
         return result, runner
 
     def recorded(self, nodeid: str) -> None:
-        """The result of *nodeid* has been written."""
+        """Note that the result of *nodeid* has been written."""
         self._unrecorded.pop(nodeid, None)
 
     def end(self, record: Callable[[str, dict[str, Any]], None]) -> None:
-        """End what is under way; *record* is given what has ended and was not reported."""
+        """Stop executions under way; pass *record* the results that finished but were not reported."""
         from pytest_shelleval.core.ledger import FINISHED
 
         self._pool.cancel()

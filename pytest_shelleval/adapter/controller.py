@@ -1,4 +1,4 @@
-"""What runs once, in the process that the user started: phase 1, the files, the gate."""
+"""The controller, the process that the user started: it runs phase 1, writes files, applies gates."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Controller:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
-        """Read the datasets, and see that a sandbox can be had, before anything is spent."""
+        """Read the datasets and check that a sandbox works, before anything is spent."""
         try:
             self.run.cases  # noqa: B018 - loads and checks
             if not self.only_shows:
@@ -70,7 +70,7 @@ class Controller:
             raise usage_error(error) from error
 
     def pytest_report_header(self) -> list[str]:
-        """What is evaluated, with what, where."""
+        """The datasets, models, phase and sandbox of the run."""
         from pytest_shelleval.report.text import header
 
         run, option = self.run, self.config.option
@@ -88,7 +88,7 @@ class Controller:
 
     @property
     def only_shows(self) -> bool:
-        """Whether pytest was asked to show something, such as ``--collect-only``, and to run nothing."""
+        """Whether pytest only shows something, as with ``--collect-only``, and runs nothing."""
         return any(getattr(self.config.option, name, False) for name in _SHOWING)
 
     @property
@@ -104,16 +104,16 @@ class Controller:
             before = results_file(settings.baseline)
             if before.resolve() == (settings.output_dir / "results.jsonl").resolve():
                 raise UserError(
-                    f"--shelleval-baseline: {before} is what this run writes; keep a copy of it "
+                    f"--shelleval-baseline: {before} is what this run writes; copy it "
                     "elsewhere, or write to another --shelleval-output-dir"
                 )
         elif settings.fail_on is not None:
             raise UserError(
-                "--shelleval-fail-on needs an earlier run: name it by --shelleval-baseline"
+                "--shelleval-fail-on needs an earlier run: name it with --shelleval-baseline"
             )
 
     def _hold_folder(self) -> None:
-        """Keep other runs out of the output folder and commands.jsonl until this process ends."""
+        """Lock the output folder and commands.jsonl until this process ends; begin debug.log."""
         from pytest_shelleval.adapter.logs import start as start_log
         from pytest_shelleval.core.lock import FolderLock
         from pytest_shelleval.settings.resolve import without_secrets
@@ -121,7 +121,7 @@ class Controller:
         arguments = without_secrets(self.config.invocation_params.args)
         settings, command = self.run.settings, ["pytest", *arguments]
         self.config.add_cleanup(FolderLock(settings.output_dir, command).release)
-        if settings.phase != "execution":  # another run may have the file and not the folder
+        if settings.phase != "execution":  # another run may use the file with another folder
             file = settings.commands_file
             self.config.add_cleanup(FolderLock(file.parent, command, file=file.name).release)
         start_log(self.config, self.run)
@@ -148,10 +148,7 @@ class Controller:
     # -- phase 1 ----------------------------------------------------------------------------------
 
     def infer(self, nodeids: Iterable[str]) -> None:
-        """Phase 1 for the items that were selected.
-
-        Raises pytest.UsageError when it can't be done at all.
-        """
+        """Run phase 1 for the selected items. Raises pytest.UsageError if it can't be done at all."""
         if self.only_shows:
             return
         cases = self.run.cases
@@ -163,7 +160,7 @@ class Controller:
             if selected and self.run.settings.validate:
                 validate(self.config, self.run, wanted)
             if selected:
-                _log.info("phase 1 begins: %d commands are wanted", len(wanted))
+                _log.info("phase 1 begins: %d commands are needed", len(wanted))
                 self.phase1.ask_or_find(wanted)
                 _log.info("phase 1 has ended")
             if self.run.settings.phase != "inference":
@@ -173,7 +170,7 @@ class Controller:
             raise usage_error(error) from error
 
     def _look_ahead(self, nodeids: Iterable[str]) -> None:
-        """Reckon what inference for these items would take."""
+        """Estimate the requests, tokens and cost of inference for these items."""
         cases = self.run.cases
         wanted = [cases[nodeid] for nodeid in nodeids if nodeid in cases]
         try:
@@ -185,7 +182,7 @@ class Controller:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
-        """Phase 1 before the first test, and the gate after the last."""
+        """Run phase 1 before the first test, and apply the gates after the last."""
         distributed = self.config.pluginmanager.hasplugin("dsession")
         ready = not self.only_shows and (
             not session.testsfailed or self.config.option.continue_on_collection_errors
@@ -210,7 +207,7 @@ class Controller:
         return outcome
 
     def _begin_ahead(self, session: pytest.Session) -> None:
-        """Execute ahead of pytest what may be."""
+        """Start executing items ahead of pytest, unless they must run one at a time."""
         from pytest_shelleval.adapter.ahead import AHEAD, Ahead, why_alone
 
         if self.recorder.selected and not why_alone(self.config):
@@ -221,7 +218,7 @@ class Controller:
             self.config.stash[AHEAD] = self._ahead
 
     def _end_ahead(self) -> None:
-        """End what is under way, and write what has ended."""
+        """Stop executions under way, and record those that finished."""
         from pytest_shelleval.adapter.ahead import AHEAD
 
         if self._ahead is not None:
@@ -231,7 +228,7 @@ class Controller:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Write down the result that a report brings, and what became of a lost worker's item."""
+        """Record the result that a report carries, or the crash of a lost worker's item."""
         from pytest_shelleval.adapter.transport import share_words, take_result
 
         rewrite_report(report, inert)
@@ -242,7 +239,7 @@ class Controller:
         self._failed_reports += report.failed
         record = take_result(report)
         if record is None and report.failed and report.when not in ("setup", "call", "teardown"):
-            # pytest-xdist reports a worker that died with when="???"
+            # pytest-xdist's report of a dead worker has when="???"
             record = self._crashed(self.run.cases[report.nodeid], str(report.longrepr))
         if record is not None:
             self.recorder.add(report.nodeid, record)
@@ -251,12 +248,12 @@ class Controller:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Let no text of a dataset's rows be a workflow command."""
+        """Keep texts of the dataset from acting as workflow commands of GitHub Actions."""
         rewrite_report(report, inert)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_internalerror(self, excrepr: object) -> None:
-        """Let no text that a traceback quotes be a workflow command."""
+        """Keep texts in a traceback from acting as workflow commands of GitHub Actions."""
         rewritten(excrepr, inert)
 
     def _crashed(self, case: Case, reason: str) -> dict[str, Any]:
@@ -267,13 +264,13 @@ class Controller:
         result = Result.of(case.task, found.command or stand_in)
         result.execution_key = found.execution_key
         result.fail_as_error("crashed", reason)
-        _log.error("%s: its worker is gone: %s", result.name, reason)
+        _log.error("%s: its worker died: %s", result.name, reason)
         return result.to_record()
 
     # -- end --------------------------------------------------------------------------------------
 
     def _conclude(self) -> RunOutcome | None:
-        """Close results.jsonl and draw the conclusions, once; None when nothing was executed."""
+        """Close results.jsonl and compute the outcome, once; None if nothing was executed."""
         from pytest_shelleval.report.outcome import conclude
 
         if self.recorder.begun and self.outcome is None:
@@ -291,7 +288,7 @@ class Controller:
         return self.outcome
 
     def _gate(self, session: pytest.Session) -> None:
-        """Let the gates decide, in place of each task's failure, where there are any."""
+        """If there are gates, have them decide the exit status instead of each task's failure."""
         outcome = self._conclude()
         if outcome is not None and outcome.gated:
             others = session.testsfailed - self._failed_reports
@@ -303,7 +300,7 @@ class Controller:
     def pytest_sessionfinish(
         self, session: pytest.Session, exitstatus: int
     ) -> Generator[None, object, object]:
-        """Write summary and report also of a run that was cut short; clean up behind its workers."""
+        """Write summary and report, even if the run was cut short; clean up after its workers."""
         self._conclude()
         if self.run.settings.shard is not None and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
             session.exitstatus = pytest.ExitCode.OK  # there are more shards than tasks
@@ -317,7 +314,7 @@ class Controller:
                 self._scratch.remove()
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Say how the model did."""
+        """Print the outcome, or the forecast of ``--collect-only``."""
         outcome, asked = self.outcome, self.phase1.summary
         if outcome is None and asked is None and not self._forecast:
             return
@@ -351,7 +348,7 @@ class Controller:
         prices = settings.prices
         return summarize(
             counts,
-            # of all commands that were run, also those that an earlier run had bought
+            # of all commands that were run, even if an earlier run paid for them
             cost=None if prices is None else round(_cost(counts, prices), 6),
             total=self.recorder.total,
             replayed=len(self.recorder.replayed),

@@ -1,4 +1,4 @@
-"""What the controller does where pytest-xdist runs the items in processes of this machine."""
+"""Hooks of the controller for pytest-xdist, whose workers are processes on this machine."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 _FATE = "shelleval_lost"
 _RERUN, _DONE = "rerun", "done"
 _MOST_LOST = 2
-"""Workers that one task may lose: then it is the task."""
+"""Workers lost by one task before the task is blamed."""
 _MOST_STILLBORN = 2
-"""Workers that may end before they have collected anything."""
+"""Workers lost before they collected anything, before the run is given up."""
 
 
 class XdistHooks:
@@ -37,14 +37,14 @@ class XdistHooks:
         self._stillborn = 0
 
     def pytest_configure_node(self, node: WorkerController) -> None:
-        """Tell a worker what has been settled."""
+        """Send a worker the controller's choices."""
         _refuse_other_machine(node.gateway.spec)
         send_run(self._controller.run, node.workerinput)
 
     def pytest_xdist_node_collection_finished(
         self, node: WorkerController, ids: Sequence[str]
     ) -> None:
-        """Phase 1 as soon as the first worker knows what is selected; tests wait for it."""
+        """Run phase 1 when the first worker reports the selected items; tests wait for it."""
         self._collected.add(node.gateway.id)
         if not self._inferred:
             self._inferred = True
@@ -56,13 +56,13 @@ class XdistHooks:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Remember which item each worker reported last."""
         node = getattr(report, "node", None)
-        # what fails in its setup has its result by then
+        # an item that fails in its setup has its result already
         last = report.when == "call" or (report.when == "setup" and report.failed)
         if node is not None and last:
             self._reported[node.gateway.id] = report.nodeid
 
     def pytest_testnodedown(self, node: WorkerController, error: object) -> None:
-        """Give up if workers end as soon as they start: pytest-xdist would replace them for ever."""
+        """Give up if workers die as soon as they start: pytest-xdist would replace them for ever."""
         if not error or error == "keyboard-interrupt" or node.gateway.id in self._collected:
             return
         self._stillborn += 1
@@ -74,9 +74,9 @@ class XdistHooks:
     def pytest_handlecrashitem(
         self, crashitem: str, report: pytest.TestReport, sched: Scheduling
     ) -> None:
-        """Run a task whose worker was lost once more, unless its result has arrived."""
+        """Run the task of a lost worker once more, unless its result has arrived."""
         if crashitem not in self._controller.run.cases or report.outcome != "failed":
-            return  # pytest-rerunfailures has seen to it
+            return  # pytest-rerunfailures has handled it
         gateway = getattr(report, "node").gateway  # noqa: B009
         self._lost[crashitem] += 1
         if self._reported.get(gateway.id) == crashitem:
@@ -93,7 +93,7 @@ class XdistHooks:
     def pytest_report_teststatus(
         self, report: pytest.CollectReport | pytest.TestReport
     ) -> tuple[str, str, str] | None:
-        """Show what became of a lost worker's task."""
+        """Show a lost worker's task as rerun, or not at all if its result had arrived."""
         fate = getattr(report, _FATE, None)
         if fate is None:
             return None
@@ -104,8 +104,8 @@ def _refuse_other_machine(spec: XSpec) -> None:
     """Raises pytest.UsageError unless a worker of *spec* runs on this machine."""
     if not spec.popen or spec.via:
         raise pytest.UsageError(
-            f"--tx {spec}: workers on other machines are not supported; give each machine a part "
-            "of the tasks with --shelleval-shard, and put the results together with shelleval merge"
+            f"--tx {spec}: workers on other machines are not supported; run a part of the tasks on "
+            "each machine with --shelleval-shard, and merge the results with shelleval merge"
         )
 
 

@@ -46,7 +46,7 @@ def shelleval_commands(
 def shelleval_sandboxes(
     pytestconfig: pytest.Config, shelleval_settings: Settings
 ) -> Iterator[SandboxProvider]:
-    """Where commands run: hands out fresh sandboxes, some of them made ahead."""
+    """The provider of fresh sandboxes, some of them created ahead."""
     from pytest_shelleval.sandboxes.registry import provide
 
     provider = pytestconfig.hook.pytest_shelleval_sandboxes(settings=shelleval_settings)
@@ -57,10 +57,10 @@ def shelleval_sandboxes(
     provider.close()
 
 
-# Of the fixtures that are made for every item none takes ``request`` or a fixture of the session.
-# pytest makes a request anew for each that does, twice; and for each item that takes a fixture of the
-# session through another fixture, it keeps a finalizer and a request there to the end of the run. The
-# items take those of the session themselves, and have them before these are made.
+# No function-scoped fixture here requests ``request`` or a session-scoped fixture: for each that does,
+# pytest creates two requests per item; and if an item gets a session-scoped fixture through another
+# fixture, pytest keeps a finalizer and a request of it until the run ends. So the items request the
+# session-scoped fixtures themselves, which are then set up before these.
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def shelleval_task() -> Task:
 
 @pytest.fixture
 def shelleval_command(shelleval_task: Task) -> Command:
-    """The model's command for this item. Without one the item is an error, and no failure."""
+    """The model's command for this item; without one it is an error, or a failure if the model replied."""
     from pytest_shelleval.adapter.items import current_item, find_command
 
     item = current_item()
@@ -83,7 +83,7 @@ def shelleval_command(shelleval_task: Task) -> Command:
 
 @pytest.fixture
 def shelleval_sandbox(shelleval_command: Command) -> Iterator[Sandbox]:
-    """A fresh sandbox in which the setup of this item's task has run; closed at the end."""
+    """A fresh sandbox in which the setup of this item's task has run; closed afterwards."""
     from pytest_shelleval.adapter.items import current_item, start_execution
 
     execution = start_execution(current_item(), shelleval_command)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.hookspec(firstresult=True)
 def pytest_shelleval_model(name: str, settings: Settings) -> Model | None:
-    """Return the model called *name* on the command line, or None to leave it to others.
+    """Return the model called *name* on the command line, or None if it is not yours.
 
     A model has a ``name`` and ``async def generate(self, request)``, which returns the reply's text
     or a ``Reply``. Called in the controller only.
@@ -37,14 +37,13 @@ def pytest_shelleval_extract(text: str) -> str | None:
     """Return the command in the reply *text*, or None to leave it to the built-in rules.
 
     Called in the controller only, for new replies and for kept ones in which no command was found.
-    ``shelleval extract``, which knows no conftest.py, leaves such
-    commands as they are.
+    ``shelleval extract`` does not read conftest.py and leaves such commands unchanged.
     """
 
 
 @pytest.hookspec(firstresult=True)
 def pytest_shelleval_sandboxes(settings: Settings) -> SandboxProvider | None:
-    """Return where commands run, in place of ``--shelleval-sandbox``, or None.
+    """Return the provider of sandboxes to use instead of ``--shelleval-sandbox``, or None.
 
     Called once in each process that runs tasks.
     """
@@ -52,8 +51,8 @@ def pytest_shelleval_sandboxes(settings: Settings) -> SandboxProvider | None:
 
 @pytest.hookspec(firstresult=True)
 def pytest_shelleval_score(task: Task, result: Result, sandbox: Sandbox) -> float | bool | None:
-    """Return the score of *result*, 0 to 1, in place of the success condition's verdict, or None.
+    """Return the score of *result*, 0 to 1, to replace the success condition's verdict, or None.
 
-    Called after command and condition, while *sandbox* is still there to be looked into. The task's
-    test counts as passed when the score is 1; the score itself is kept in the result.
+    Called after command and condition, while *sandbox* still exists and can be inspected. The task's
+    test passes if the score is 1; the score itself is kept in the result.
     """

@@ -1,4 +1,4 @@
-"""Phase 1 as pytest's controller runs it: for the items that were selected, before the first test."""
+"""Runs phase 1 in pytest's controller: for the selected items, before the first test."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class _Named:
-    """A model of the user's own under the name by which it was asked for."""
+    """A user's model, under the name given on the command line."""
 
     def __init__(self, name: str, model: Model | None) -> None:
         self.name = name
@@ -33,12 +33,12 @@ class _Named:
 
     @property
     def is_own(self) -> bool:
-        """Whether there is one, not only a server's name to plan with."""
+        """Whether it wraps a user's model, rather than only a server's name to plan with."""
         return self._model is not None
 
     @property
     def warnings(self) -> list[str]:
-        """What the model warns of."""
+        """The model's warnings."""
         found: list[str] = getattr(self._model, "warnings", [])
         return found
 
@@ -74,10 +74,7 @@ class Phase1:
         return replace(template, columns=frozenset(columns))
 
     def check(self) -> None:
-        """See that models and prompt, or commands, are there, before anything is spent.
-
-        Raises UserError.
-        """
+        """Check models and prompt, or commands, before anything is spent. Raises UserError."""
         if self.run.settings.phase == "execution":
             self.run.check_commands()
         else:
@@ -85,9 +82,9 @@ class Phase1:
             self.models  # noqa: B018
 
     def ask_or_find(self, wanted: Sequence[Case]) -> None:
-        """See that there is a command for each of *wanted*, as far as one can be had.
+        """Get a command for each of *wanted*, as far as possible.
 
-        Raises UserError or InferenceAborted when nothing can be had at all.
+        Raises UserError or InferenceAborted if there can be none at all.
         """
         if self.run.settings.phase == "execution":
             self._find(wanted)
@@ -125,9 +122,9 @@ class Phase1:
             )
 
     def forecast(self, wanted: Sequence[Case]) -> dict[str, Forecast]:
-        """What asking for *wanted* would take, by model; asks nothing.
+        """Estimate, by model, what asking for *wanted* takes; asks nothing.
 
-        Raises UserError for a wrong prompt.
+        Raises UserError for an invalid prompt.
         """
         from pytest_shelleval.models.money import forecast
 
@@ -142,7 +139,7 @@ class Phase1:
         )
 
     def _stand_in(self, name: str) -> Model:
-        """A model to plan with: a server's needs neither a key nor its client."""
+        """A model for planning only: for a server's, no key and no client are needed."""
         from pytest_shelleval.models.registry import BUILT_IN
 
         if name in BUILT_IN:

@@ -1,4 +1,4 @@
-"""The dataset as a pytest file, each of its tasks as a pytest item."""
+"""Collects a dataset as a pytest file, and its tasks as pytest items."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class NotPassed(Exception):  # noqa: N818 - a verdict, not an error
     """Raised by an item whose result is ``failed``; the result explains it."""
 
 
-class InferenceFailed(Exception):  # noqa: N818 - what happened, as reports say it
+class InferenceFailed(Exception):  # noqa: N818 - reports show the name
     """There is no command to run: an error, not a failure of the model."""
 
 
 Facts = tuple[tuple[str, Any], ...]
-"""What a marker of an item says."""
+"""The keyword arguments of an item's marker."""
 
 
 class DatasetFile(pytest.File):
@@ -60,13 +60,13 @@ class DatasetFile(pytest.File):
             item: TaskItem = TaskItem.from_parent(self, name=name, callobj=run_task, **shared)
             item.prepare(case, marks)
             if not shared:
-                # all items have the same fixtures: as with parametrised tests they are found once
+                # all items have the same fixtures: found once, as for parametrised tests
                 shared["fixtureinfo"] = getattr(item, "_fixtureinfo", None)
             yield item
 
 
 def deselect_other_shards(config: pytest.Config, run: Run, items: list[pytest.Item]) -> None:
-    """Leave of the tasks in *items* those of this run's shard; other tests stay."""
+    """Deselect the tasks in *items* that are not in this run's shard; other tests stay."""
     ids = run.shard_ids
     if ids is None:
         return
@@ -86,26 +86,26 @@ class TaskItem(pytest.Function):
     execution: Execution | None
     result: Result | None
     origin: str | None
-    """``replayed`` where an earlier run has the result, ``reused`` where another item of this run has
-    it; then nothing is executed."""
+    """``replayed`` if the result comes from an earlier run, ``reused`` if from another item with the
+    same execution; then nothing is executed. Else None."""
     ahead: bool
-    """Whether the engine has executed it, and its fixtures have nothing to do."""
+    """Whether the engine has executed it, so that its fixtures have nothing to do."""
     _shared: str | None
 
     @property
     def run(self) -> Run:
-        """The run that this item is of."""
+        """The run that this item belongs to."""
         file = self.getparent(DatasetFile)
         assert file is not None
         return file.run
 
     def prepare(self, case: Case, marks: dict[Facts, pytest.MarkDecorator]) -> None:
-        """Take on *case*: its tags become keywords and markers for ``-k`` and ``-m``.
+        """Set *case*; its tags become keywords and markers for ``-k`` and ``-m``.
 
-        *marks* are those of the items before, which this one shares.
+        *marks* holds the markers of earlier items, to be shared.
         """
         self.case = case
-        # all at once, here: so items share the table of their attributes' names
+        # set together, in one place, so that items share the table of their attributes' names
         self.execution, self.result, self.origin, self._shared = None, None, None, None
         self.ahead = False
         task = case.task
@@ -124,11 +124,11 @@ class TaskItem(pytest.Function):
         self.extra_keyword_matches.update(map(str.lower, task.tags))
 
     def forget(self) -> None:
-        """Let go of what the reports have told, so that a long run does not pile it up."""
+        """Free the result once it is reported, so that memory stays bounded in a long run."""
         self.result = self.execution = None
 
     def setup(self) -> None:
-        """Take the result if there is one, or will be; else set up the fixtures to execute."""
+        """Use an available or pending result; else set up the fixtures to execute the task."""
         from pytest_shelleval.adapter.reuse import reuse_of
 
         reuse = reuse_of(self.config, self.run)
@@ -147,7 +147,7 @@ class TaskItem(pytest.Function):
             super().setup()
 
     def _take(self) -> bool:
-        """Take the result from what was executed ahead, if there is such a thing."""
+        """Take the result from the executions ahead of pytest; return whether there is one."""
         from pytest_shelleval.adapter.ahead import AHEAD
 
         ahead = self.config.stash.get(AHEAD, None)
@@ -160,7 +160,7 @@ class TaskItem(pytest.Function):
         else:
             self._reuse(replace(result, reused_from=runner))
         if not _ITEM_FIXTURES.issuperset(self.fixturenames):
-            # fixtures of others that every test has (autouse); those of an execution are not made
+            # set up the autouse fixtures of others, but none that is only for executing
             self.funcargs.update(dict.fromkeys(_ITEM_FIXTURES))
             super().setup()
         return True
@@ -174,7 +174,7 @@ class TaskItem(pytest.Function):
         self.result = passed_on(result, self.case.task, found.command)
 
     def settle(self) -> None:
-        """Leave the result to items with the same execution; may be repeated."""
+        """Share the result with items that have the same execution; may be repeated."""
         from pytest_shelleval.adapter.reuse import reuse_of
 
         if self._shared is not None and self.result is not None:
@@ -182,13 +182,13 @@ class TaskItem(pytest.Function):
             self._shared = None
 
     def teardown(self) -> None:
-        """Tear down; the fixtures have been already."""
+        """Tear down; fixtures are already torn down."""
         if self in _current:
             _current.remove(self)
         super().teardown()
 
     def runtest(self) -> None:
-        """Run the task, or say again what came of it."""
+        """Run the task, or report the result that it already has."""
         if self.origin is None and not self.ahead:
             super().runtest()
         elif self.result is not None and self.result.status != "passed":
@@ -200,7 +200,7 @@ class TaskItem(pytest.Function):
         return self.path, int(line) - 1 if line.isdigit() else None, self.name
 
     def explained(self, error: BaseException) -> str | None:
-        """The report's text for *error*, None for an error that is not of this plugin's making."""
+        """The report's text for *error*; None if the error does not come from this plugin."""
         from pytest_shelleval.core.errors import ShellevalError
         from pytest_shelleval.report.explain import explain
         from pytest_shelleval.report.words import visible
@@ -231,10 +231,10 @@ _ITEM_FIXTURES = frozenset(
         "shelleval_task",
     }
 )
-"""What an item needs to execute."""
+"""The fixtures that an item needs to execute."""
 
 _current: list[TaskItem] = []
-"""The item that is set up or run; a run of pytest inside a test has its own on top."""
+"""The items being set up or run; a pytest run inside a test pushes its own on top."""
 
 
 def run_task(
@@ -245,10 +245,10 @@ def run_task(
     shelleval_command: Command,
     shelleval_sandbox: Sandbox,
 ) -> None:
-    """What an item does in its call phase: run command and condition, and judge."""
+    """The call phase of an item: run command and condition, and judge the result."""
     item: TaskItem = request.node
     execution = item.execution
-    if execution is None:  # the user's own shelleval_sandbox
+    if execution is None:  # the user overrides the fixture shelleval_sandbox
         execution = start_execution(item, shelleval_command)
     item.result = execution.result
 
@@ -268,14 +268,16 @@ def run_task(
 
 
 def current_item() -> TaskItem:
-    """The item whose fixtures are being made. Raises pytest.UsageError where it is none of ours."""
+    """The item whose fixtures are being set up. Raises pytest.UsageError if it is not a TaskItem."""
     if not _current:
-        raise pytest.UsageError("shelleval_task is only there for the items of a dataset")
+        raise pytest.UsageError(
+            "only items of a --shelleval-dataset can use the fixture shelleval_task"
+        )
     return _current[-1]
 
 
 def start_execution(item: TaskItem, command: Command) -> Execution:
-    """The execution of *item*; its result goes into the report."""
+    """Create the execution of *item*; its result goes into the report."""
     from pytest_shelleval.core.execution import Execution
 
     settings = cast("Settings", item.funcargs["shelleval_settings"])
@@ -295,10 +297,10 @@ def start_execution(item: TaskItem, command: Command) -> Execution:
 
 
 def find_command(item: TaskItem, commands: CommandStore) -> Command:
-    """The command that *item* is to run.
+    """The command that *item* has to run.
 
-    Raises InferenceFailed when there is none, and NotPassed when the model did reply, but with no
-    command in it; the item's result then says why.
+    Raises InferenceFailed if there is none, and NotPassed if the model replied without a command;
+    the item's result then says why.
     """
     from pytest_shelleval.core.results import Result, empty_command
 

@@ -1,9 +1,9 @@
-"""debug.log: what a run did and when, one line for each request and each step in a sandbox.
+"""Writes debug.log: what a run did and when, a line for each request and each step in a sandbox.
 
-Modules log to loggers of their own names, below ``pytest_shelleval``. The controller begins the file
-anew, and the one before becomes debug.earlier.log; a run that resumes adds to it. A worker on the same
-machine opens the file that the controller made, and appends each line in one write, which POSIX keeps
-whole; what is known when a worker is killed is in the file.
+Modules log to loggers of their own names, below ``pytest_shelleval``. The controller starts a new file
+and renames the previous one to debug.earlier.log; a run that resumes appends. A worker opens the
+controller's file and appends each line in one write, which POSIX keeps whole, so that a killed worker
+loses no line.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class _Lines(logging.Formatter):
 
 
 class _Printed(logging.Formatter):
-    """As *formatter* has it, without secrets and workflow commands: for lines that pytest prints."""
+    """Wraps *formatter* for lines that pytest prints: no secrets, no workflow commands."""
 
     def __init__(self, formatter: logging.Formatter) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class _Printed(logging.Formatter):
 
 
 class FileHandler(logging.Handler):
-    """Appends each line to a file in one write. What can't be written is not worth ending a run for."""
+    """Appends each line to a file in one write. A line that can't be written does not end the run."""
 
     def __init__(self, descriptor: int) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class FileHandler(logging.Handler):
 
     def write(self, text: str) -> None:
         """Write whole lines that are formatted already."""
-        with contextlib.suppress(OSError):  # the disk is full, say: files that matter tell of it
+        with contextlib.suppress(OSError):  # a full disk is reported when results are written
             os.write(self._descriptor, text.encode("utf-8", "backslashreplace"))
 
     def close(self) -> None:
@@ -89,7 +89,7 @@ class FileHandler(logging.Handler):
 
 
 def start(config: pytest.Config, run: Run) -> None:
-    """Begin debug.log in the controller. Raises UserError when the file can't be written."""
+    """Begin debug.log in the controller. Raises UserError if the file can't be written."""
     settings = run.settings
     path = settings.output_dir / NAME
     try:
@@ -105,7 +105,7 @@ def start(config: pytest.Config, run: Run) -> None:
 
 
 def start_worker(config: pytest.Config, run: Run) -> None:
-    """Log in a worker, to the file that the controller made."""
+    """In a worker, log to the controller's file."""
     name = config.workerinput["workerid"]  # type: ignore[attr-defined]
     path = run.settings.output_dir / NAME
     with contextlib.suppress(OSError):

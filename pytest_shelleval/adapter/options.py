@@ -1,4 +1,4 @@
-"""Options as pytest sees them: declared to its parser, and read from its configuration."""
+"""Declares the options to pytest's parser, and reads them from its configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The results of a run, in the controller: taken up from earlier runs, written as they come, counted."""
+"""The results of a run, in the controller: resumed from earlier runs, written as they come, counted."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from pytest_shelleval.core.summary import Key, ResultCounts
 
 
 class Recorder:
-    """What the controller knows of results; see :class:`~pytest_shelleval.core.ledger.Ledger`."""
+    """Writes and counts results; see :class:`~pytest_shelleval.core.ledger.Ledger`."""
 
     def __init__(self, run: Run, reuse: Reuse, *, failed_again: bool) -> None:
-        """*failed_again*: what failed is run and not replayed (``--lf``)."""
+        """*failed_again*: run failed items again instead of replaying them (``--lf``)."""
         self.run = run
         self.counts = ResultCounts()
         self.selected: Sequence[str] = ()
-        """Node ids of the items that this run is to execute or replay."""
+        """Node ids of the items that this run executes or replays."""
         self.replayed: Mapping[str, Key] = {}
-        """Those that it replays."""
+        """The items that it replays, by node id."""
         self.kept = 0
-        """Results of earlier runs that stay, of items that this run did not select."""
+        """The number of earlier results that stay, of items that this run did not select."""
         self.lost = ""
-        """Why results could not be written, if so."""
+        """Why results could not be written; else empty."""
         self._reuse = reuse
         self._failed_again = failed_again
         self._ledger = Ledger(run.settings.output_dir)
@@ -38,27 +38,27 @@ class Recorder:
 
     @property
     def begun(self) -> bool:
-        """Whether results.jsonl is this run's."""
+        """Whether this run has begun its results.jsonl."""
         return self._ledger.begun
 
     @property
     def total(self) -> int:
-        """Results that there are to be in the end."""
+        """The number of results that a complete run has."""
         return len(self.selected) + self.kept
 
     def load(self) -> None:
-        """See what earlier runs left. Raises UserError where that can't be read."""
+        """Read the results of earlier runs. Raises UserError if they can't be read."""
         self._ledger.load()
 
     def begin(self, selected: Sequence[str]) -> None:
-        """Begin with the items *selected*, whose commands are there.
+        """Begin with the items *selected*, whose commands are available.
 
-        With ``--shelleval-resume`` earlier results are taken up now, else they give way when the
-        first result comes. Raises UserError where files can't be written.
+        With ``--shelleval-resume`` earlier results are taken over now; else they are replaced when
+        the first result comes. Raises UserError if files can't be written.
         """
         self.selected = selected
         if not self.run.settings.resume:
-            if not selected:  # a shard without a task: it has ended, and says so
+            if not selected:  # a shard without tasks ends here, with an empty results.jsonl
                 self._ledger.begin()
             return
         replayed, kept = self._still_valid()
@@ -74,7 +74,7 @@ class Recorder:
             Replay(self._ledger.results, offsets, verdicts).save(self.run.replay_file)
 
     def _still_valid(self) -> tuple[dict[str, Key], set[Key]]:
-        """Earlier results that running again would only repeat: of items selected, and of others."""
+        """Earlier results with the same execution key: those to replay, and those not selected."""
         selected, lines = set(self.selected), self._ledger.lines
         replayed: dict[str, Key] = {}
         kept: set[Key] = set()
@@ -95,9 +95,9 @@ class Recorder:
         return task_id, model or "", sample
 
     def add(self, nodeid: str, record: Mapping[str, Any]) -> None:
-        """Write and count the result of an item. Raises pytest.UsageError when it can't be written.
+        """Write and count the result of an item. Raises pytest.UsageError if it can't be written.
 
-        What is recorded for an item that is replayed stands, whatever became of its worker.
+        The recorded result of a replayed item stays, even if its worker crashed.
         """
         if nodeid in self.replayed:
             return
@@ -124,7 +124,7 @@ class Recorder:
             self.lost = self.lost or str(error)
 
     def lines(self) -> Iterator[str]:
-        """What the terminal says of results that this run has nothing to do with."""
+        """Lines for the terminal about earlier results that were set aside."""
         if self._aside:
             count = f"{self._aside:,} earlier result" + ("s" if self._aside > 1 else "")
-            yield f"{count} of other commands: {EARLIER} (--shelleval-resume takes up what it can)"
+            yield f"{count} of other commands: {EARLIER} (--shelleval-resume reuses what it can)"

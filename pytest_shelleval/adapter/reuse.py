@@ -1,4 +1,4 @@
-"""Items that need no execution: their result is that of an earlier run, or of another item."""
+"""Results for items that need no execution: from an earlier run, or from another item."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ OWN_FIXTURES = (*_OWN_FIXTURES, "shelleval_commands", "shelleval_settings", "she
 
 
 def has_own(config: pytest.Config, *names: str) -> bool:
-    """Whether a conftest.py or another plugin brings one of these hooks or fixtures."""
+    """Whether a conftest.py or another plugin defines one of these hooks or fixtures."""
     return not own_names(config).isdisjoint(names)
 
 
 def own_names(config: pytest.Config) -> set[str]:
-    """Hooks about sandboxes and verdicts, and fixtures of items, that are not this plugin's."""
+    """The sandbox and score hooks, and item fixtures, that are defined outside this plugin."""
     hooks = {name for name in _OWN_HOOKS if getattr(config.hook, name).get_hookimpls()}
     fixtures = {name for each in config.pluginmanager.get_plugins() for name in _fixtures_of(each)}
     return hooks | fixtures.intersection(OWN_FIXTURES)
 
 
 def _fixtures_of(holder: object) -> Iterator[str]:
-    """The names under which pytest registers the fixtures of a plugin, without this package's own.
+    """The names of the fixtures in a plugin, except those of this package.
 
-    pytest itself knows them only after the collection, and in the controller of workers never.
+    pytest itself knows them only after collection, and never in the controller of xdist workers.
     """
     from pytest_shelleval.adapter import fixtures
 
@@ -44,12 +44,12 @@ def _fixtures_of(holder: object) -> Iterator[str]:
     for part in (holder, *type(holder).__mro__):
         for attribute, value in list(getattr(part, "__dict__", {}).items()):
             if isinstance(value, kind) and value is not getattr(fixtures, attribute, None):
-                # @pytest.fixture(name=...) comes before the attribute's name
+                # @pytest.fixture(name=...) takes precedence over the attribute's name
                 yield value.name if value.name != value.__name__ else attribute
 
 
 class Reuse:
-    """What one process knows of results without executing anything."""
+    """The results that one process has without executing anything."""
 
     def __init__(self, run: Run, config: pytest.Config) -> None:
         self._run = run
@@ -57,11 +57,11 @@ class Reuse:
         self._executed: dict[str, Result] = {}
 
     def replayed(self, nodeid: str) -> Result | None:
-        """The result of an earlier run for the item *nodeid*, if it still counts."""
+        """The earlier run's result for the item *nodeid*, if it is replayed."""
         return None if self._run.replay is None else self._run.replay.result(nodeid)
 
     def known(self, nodeid: str, key: str | None) -> Result | None:
-        """The result that items of the shared *key* have: of this process, or of an earlier run.
+        """The result for items of the shared *key*, from this process or from an earlier run.
 
         ``reused_from`` names the item that was executed.
         """
@@ -73,11 +73,11 @@ class Reuse:
             found = replay.result(replay.verdicts[key])
             if found is not None and found.reused_from is None:
                 found.reused_from = replay.verdicts[key]
-        # its own earlier result is not replayed: it is run again, on purpose
+        # an item that is not replayed has to run again, and not reuse its own earlier result
         return None if found is None or found.reused_from == nodeid else found
 
     def keep(self, nodeid: str, key: str | None, result: Result) -> None:
-        """Leave a *result* with a verdict, of the item *nodeid*, to the others of the shared *key*."""
+        """Keep the *result* of the item *nodeid*, if it has a verdict, for others of the shared *key*."""
         from pytest_shelleval.core.ledger import FINISHED
 
         same = key is not None and result.execution_key == key.partition("-")[0]
@@ -85,7 +85,7 @@ class Reuse:
             self._executed.setdefault(key, replace(result, reused_from=nodeid))
 
     def shared_key(self, case: Case, found: CaseCommand | None = None) -> str | None:
-        """The key that all items with the same execution share; None if *case* is alone.
+        """The key that all items with the same execution share; None if *case* shares with none.
 
         *found* is its command, if the caller has it.
         """
@@ -103,12 +103,12 @@ class Reuse:
 
     @cached_property
     def _by_task(self) -> bool:
-        """Whether own code, which may look at the task, has a say in what is executed."""
+        """Whether a user's hooks or fixtures, which may look at the task, affect executions."""
         return has_own(self._config, *_OWN_HOOKS, *_OWN_FIXTURES)
 
     @cached_property
     def repeated(self) -> dict[str, int]:
-        """How many items of the run have each key that several have."""
+        """The number of items for each key that more than one item has."""
         found = Counter(self._key(case) for case in self._run.cases.values())
         return {key: times for key, times in found.items() if key is not None and times > 1}
 
@@ -117,7 +117,7 @@ REUSE: pytest.StashKey[Reuse] = pytest.StashKey()
 
 
 def reuse_of(config: pytest.Config, run: Run) -> Reuse:
-    """What this process knows."""
+    """The one :class:`Reuse` of this process."""
     if REUSE not in config.stash:
         config.stash[REUSE] = Reuse(run, config)
     return config.stash[REUSE]

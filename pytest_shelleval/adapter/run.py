@@ -1,6 +1,6 @@
-"""What one process of pytest knows of the run: settings, datasets, tasks, commands.
+"""The state of a run in one process of pytest: settings, datasets, tasks, commands.
 
-The controller and every xdist worker has one, in ``config.stash``.
+The controller and each xdist worker have one, in ``config.stash``.
 """
 
 from __future__ import annotations
@@ -41,32 +41,33 @@ class Source:
     """The file that pytest collects."""
     nodeid: str
     copy: Path | None = None
-    """Rows that the controller copied from a format that is slow to read."""
+    """The controller's copy of the rows, if the format is slow to read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What one item evaluates: one sample of one model for one task."""
+    """The subject of one item: one sample of one model for one task."""
 
     task: Task
     model: str | None
-    """None: whatever model the commands file has."""
+    """None for the model of the commands file, whichever it is."""
     sample: int
 
 
 @dataclass(frozen=True, slots=True)
 class CaseCommand:
-    """What there is to run for a case."""
+    """The command to run for a case, or why there is none."""
 
     command: Command | None
-    """With the dataset's setup and condition; None: nothing was asked, or for another text."""
+    """With the dataset's setup and condition. None if the model was not asked for this task, or for
+    another text of it."""
     lack: str
-    """Why there is nothing to run; empty if there is."""
+    """Why there is nothing to run; else empty."""
     execution_key: str
 
 
 class Run:
-    """The run as this process sees it; everything is loaded when first asked for."""
+    """The run as this process sees it; everything is loaded on first use."""
 
     def __init__(self, settings: Settings, rootdir: Path, directory: Path, cache: Path) -> None:
         self.settings = settings
@@ -77,30 +78,30 @@ class Run:
         """The name of this process in results."""
         self.sources = self._find_sources(cache)
         self.sandbox_kind = settings.sandbox
-        """What ``auto`` has come to, once the controller has tried."""
+        """The kind that ``auto`` stands for, once the controller has chosen it."""
         self.workers = 1
         self.state_directory: Path | None = None
-        """A folder of this run that its processes share, where the kind of sandbox needs one."""
+        """A temporary folder that the processes of this run share; None before the run begins."""
         self._keys: dict[ExecutionPolicy, ExecutionKeys] = {}
         self.without_dataset = not self.sources
         if self.without_dataset:
             self.sources = [self._commands_source()]
 
     def _find_sources(self, cache: Path) -> list[Source]:
-        """The datasets, of which *cache* may hold copies. Raises UserError where one is not there."""
+        """The datasets; *cache* is for copies of them. Raises UserError if one does not exist."""
         return [
             _source(name, self.rootdir, self.directory, cache, self.settings.split)
             for name in self.settings.dataset
         ]
 
     def _commands_source(self) -> Source:
-        """What is collected without a dataset. Raises UserError where it is not there."""
+        """commands.jsonl as the source if there is no dataset. Raises UserError if it does not exist."""
         self._check_commands_file()
         file = _as_collected(self.settings.commands_file, self.rootdir)
         return Source(file.name, file, os.path.relpath(file, self.rootdir))
 
     def check_commands(self) -> None:
-        """See that there are commands to execute. Raises UserError."""
+        """Check that there are commands to execute. Raises UserError."""
         self._check_commands_file()
         if not len(self.commands):
             raise UserError(f"no commands found in {self.settings.commands_file}; {_NO_COMMANDS}")
@@ -111,7 +112,7 @@ class Run:
             raise UserError(f"{file}: no such file; {_NO_COMMANDS}")
 
     def receive(self, workerinput: Mapping[str, Any]) -> None:
-        """Take over in an xdist worker what :func:`send_run` told it."""
+        """In an xdist worker, apply what :func:`send_run` sent."""
         self.worker = workerinput["workerid"]
         self.workers = workerinput["workercount"]
         self.sandbox_kind = workerinput.get("shelleval_sandbox_kind", self.sandbox_kind)
@@ -120,7 +121,7 @@ class Run:
 
     @property
     def sandbox_spec(self) -> SandboxSpec:
-        """Which sandboxes to use, as the controller has settled it."""
+        """Which sandboxes to use, with the controller's choices."""
         return replace(
             self.settings.sandbox_spec,
             kind=self.sandbox_kind,
@@ -130,7 +131,7 @@ class Run:
 
     @cached_property
     def tasks(self) -> list[list[Task]]:
-        """The tasks of each source. Raises UserError that names every broken row, or an empty source."""
+        """The tasks of each source. Raises UserError that lists broken rows, or names an empty source."""
         from pytest_shelleval.core.tasks import build_tasks
 
         if self.without_dataset:
@@ -142,14 +143,14 @@ class Run:
         for source, tasks in zip(self.sources, found, strict=True):
             if not tasks:
                 raise UserError(
-                    f"dataset {source.name}: there are no rows in it; write a task into it, or name "
-                    "another with --shelleval-dataset"
+                    f"dataset {source.name}: there are no rows in it; add a task, or name another "
+                    "dataset with --shelleval-dataset"
                 )
         return found
 
     @cached_property
     def commands(self) -> CommandStore:
-        """commands.jsonl, loaded. Raises UserError that names every broken line."""
+        """commands.jsonl, loaded. Raises UserError that lists the broken lines."""
         return self._load_commands()
 
     def _load_commands(self) -> CommandStore:
@@ -172,7 +173,7 @@ class Run:
 
     @cached_property
     def cases(self) -> dict[str, Case]:
-        """Every subject by the node id of its item."""
+        """Every case by the node id of its item."""
         return {
             f"{source.nodeid}::{name}": case
             for number, source in enumerate(self.sources)
@@ -180,7 +181,7 @@ class Run:
         }
 
     def cases_of(self, number: int) -> Iterator[tuple[str, Case]]:
-        """Item name and subject of each item of source *number*."""
+        """Name and case of each item of source *number*."""
         models = len({model for model, _ in self.variants})
         samples = len({sample for _, sample in self.variants})
         suffixes = [
@@ -194,9 +195,9 @@ class Run:
                     yield task.task_id + ending, Case(task, model, sample)
 
     def _asked(self, task: Task) -> set[str | None]:
-        """The models that *task* is for: without a dataset, those of which there is a command.
+        """The models to evaluate on *task*; without a dataset, those that have a command for it.
 
-        A commands file may hold several runs, each with its tasks and models.
+        A commands file may hold several runs with different tasks and models.
         """
         models = {model for model, _ in self.variants}
         if not self.without_dataset:
@@ -209,13 +210,13 @@ class Run:
         }
 
     def let_go(self) -> None:
-        """Forget the commands, which are for executing: what follows is the report."""
+        """Free the commands: they are not needed after execution."""
         commands = self.__dict__.pop("commands", None)
         if commands is not None:
             commands.close()
 
     def command_for(self, case: Case, commands: CommandStore | None = None) -> CaseCommand:
-        """What *commands*, or commands.jsonl, has for *case*."""
+        """The command for *case* in *commands*, by default commands.jsonl."""
         task = case.task
         store = self.commands if commands is None else commands
         command = store.for_execution(task, case.model, case.sample)
@@ -225,10 +226,11 @@ class Run:
         elif command.task != task.task:
             command = None
             lack = (
-                "the command in commands.jsonl is for another text of this task; ask the model anew"
+                "the command in commands.jsonl is for another text of this task; run "
+                "--shelleval-phase=inference again"
             )
         else:
-            # the dataset is the truth for what is run around the command
+            # setup and condition come from the dataset, which may have changed since inference
             command = replace(
                 command,
                 setup_commands=list(task.setup_commands),
@@ -241,7 +243,7 @@ class Run:
     def execution_key(
         self, task: Task, command: Command | None, policy: ExecutionPolicy | None = None
     ) -> str:
-        """The ``execution_key`` of *command* for *task*; *policy* is that of the settings if None."""
+        """The ``execution_key`` of *command* for *task*; *policy* None means that of the settings."""
         from pytest_shelleval.core.replay import ExecutionKeys
         from pytest_shelleval.sandboxes.registry import identity
 
@@ -252,7 +254,7 @@ class Run:
 
     @cached_property
     def shard_ids(self) -> frozenset[str] | None:
-        """Ids of the tasks of this run's shard; None where it is no shard."""
+        """Ids of the tasks in this run's shard; None without ``--shelleval-shard``."""
         if self.settings.shard is None:
             return None
         from pytest_shelleval.core.shards import parse_shard, tasks_of
@@ -262,12 +264,12 @@ class Run:
 
     @property
     def replay_file(self) -> Path | None:
-        """Where the controller tells its workers what is replayed."""
+        """The file in which the controller tells its workers which results are replayed."""
         return None if self.state_directory is None else self.state_directory / "replay.json"
 
     @cached_property
     def replay(self) -> Replay | None:
-        """What is replayed, once the controller has settled it; None where nothing is."""
+        """The results to replay, once the controller has determined them; None if there are none."""
         from pytest_shelleval.core.replay import Replay
 
         if not self.settings.resume or self.replay_file is None:
@@ -285,7 +287,7 @@ class Run:
 
     @cached_property
     def sha256(self) -> str:
-        """Hex SHA-256 of the dataset: of the file, or over those of all files."""
+        """Hex SHA-256 of the dataset's file; of several, the SHA-256 of their digests."""
         from pytest_shelleval.core.datasets import sha256_of
 
         digests = [sha256_of(source.copy or source.path) for source in self.sources]
@@ -305,14 +307,14 @@ RUN: pytest.StashKey[Run] = pytest.StashKey()
 
 
 def send_run(run: Run, workerinput: dict[str, Any]) -> None:
-    """Tell an xdist worker what the controller has settled."""
+    """Send an xdist worker what the controller has chosen."""
     state = run.state_directory
     workerinput["shelleval_sandbox_kind"] = run.sandbox_kind
     workerinput["shelleval_state_directory"] = None if state is None else str(state)
 
 
 def run_of(config: pytest.Config) -> Run | None:
-    """The run of *config*, None where shelleval has nothing to do."""
+    """The run of *config*; None if shelleval is not in use."""
     return config.stash.get(RUN, None)
 
 
@@ -339,8 +341,8 @@ def _as_collected(path: Path, rootdir: Path) -> Path:
     """*path* as pytest writes it: absolute, without ``..``, and with its symbolic links."""
     plain = Path(os.path.abspath(path))
     if path.exists() and not (plain.exists() and plain.samefile(path)):
-        plain = path.resolve()  # ".." comes after a link to a folder, and leads elsewhere
+        plain = path.resolve()  # ".." after a link to a folder leads elsewhere
     real, root = plain.resolve(), rootdir.resolve()
     if real.is_relative_to(root) and not plain.is_relative_to(rootdir):
-        return rootdir / real.relative_to(root)  # a link leads to rootdir, or rootdir is one
+        return rootdir / real.relative_to(root)  # a link leads into rootdir, or rootdir is a link
     return plain

@@ -1,4 +1,4 @@
-"""What pytest prints of other people's texts: its reports, and the error that ends a run."""
+"""Makes foreign text safe in what pytest prints: reports, and the error that ends a run."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from pytest_shelleval.report.words import inert
 
 
 def usage_error(error: object) -> pytest.UsageError:
-    """What to raise so that pytest prints *error* and ends."""
+    """The exception that makes pytest print *error* and end."""
     return pytest.UsageError(inert(str(error)))
 
 
 def rewrite_report(
     report: pytest.TestReport | pytest.CollectReport, change: Callable[[str], str]
 ) -> None:
-    """Put every text that is printed of *report* through *change*: why it failed, and its output."""
+    """Apply *change* to every text of *report* that is printed: why it failed, and its output."""
     report.longrepr = rewritten(report.longrepr, change)
     report.sections = rewritten(report.sections, change)
 
 
 def rewritten(value: Any, change: Callable[[str], str]) -> Any:
-    """*value* with every text in it put through *change*: strings, and pytest's tracebacks in place."""
+    """*value* with *change* applied to every text in it; pytest's tracebacks are changed in place."""
     if isinstance(value, str):
         return change(value)
     if type(value) in (list, tuple):

@@ -1,4 +1,4 @@
-"""What a run says on the terminal: progress of phase 1, and the section at the end."""
+"""A run's terminal output: progress of phase 1, and lines of the final section."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def progress(config: pytest.Config, label: str) -> Progress:
-    """How far *label* is, where pytest writes."""
+    """A progress display called *label* on pytest's terminal."""
     reporter: Any = config.pluginmanager.getplugin("terminalreporter")
     if getattr(reporter, "isatty", False):
         return Progress(label, config.get_terminal_writer(), terminal=True)
@@ -40,7 +40,7 @@ class _Lines:
 
 
 def inference_lines(done: InferenceSummary, settings: Settings) -> Iterator[str]:
-    """What phase 1 did."""
+    """The summary of phase 1, as lines."""
     yield (
         f"inference: {done.asked} asked, {done.cached} cached, {done.failed} without a command, "
         f"{done.seconds:.1f} s"
@@ -67,7 +67,7 @@ def inference_lines(done: InferenceSummary, settings: Settings) -> Iterator[str]
 
 
 def forecast_lines(found: Mapping[str, Forecast]) -> Iterator[str]:
-    """What a run would ask, for ``--collect-only``: of all models, then of each where several are."""
+    """The requests that a run would make, for ``--collect-only``: in total, then by model if several."""
     if not found:
         yield "inference would make no requests: these models cost nothing"
         return
@@ -95,7 +95,7 @@ def _forecast_of(found: Forecast, start: str, indent: str) -> Iterator[str]:
 
 
 def relative(path: Path, here: Path) -> str:
-    """*path* as seen from *here*, if it is below."""
+    """*path* relative to *here* if it is inside, else unchanged."""
     try:
         return str(path.relative_to(here))
     except ValueError:

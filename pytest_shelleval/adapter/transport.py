@@ -1,7 +1,7 @@
-"""How a result travels home: on its report, as one ASCII string.
+"""Carries results to the controller: each on its test report, as one ASCII string.
 
-Under pytest-xdist reports are sent from workers to the controller; without it the report just goes
-from the item to the controller in the same process. Either way only the controller writes files.
+With pytest-xdist, workers send reports to the controller; without it, item and controller are in the
+same process. Either way only the controller writes files.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 _ATTRIBUTE = "shelleval_result"
 PHASE = "shelleval_phase"
-"""The report's attribute that says in which phase it is to be published.
+"""The report's attribute for the phase to publish it with.
 
-pytest counts a failure of the setup phase as an error, one of the call phase as a failure. Until then
-``when`` stays the phase that was run: other plugins look at it while the report is made.
+pytest counts a failure in the setup phase as an error, one in the call phase as a failure. Until the
+report is published, ``when`` stays the phase that ran: other plugins read it while the report is made.
 """
 ORIGIN = "shelleval_origin"
-"""The report's attribute that says where a result is from that was not executed now."""
+"""The report's attribute for the origin of a result that was not executed now."""
 
 
 def complete_report(item: TaskItem, call: pytest.CallInfo[Any], report: pytest.TestReport) -> None:
-    """Put the item's result and its explanation on *report*, when this is where it ended."""
+    """Put the item's result and its explanation on *report*, if the item ended in this phase."""
     from pytest_shelleval.core.results import Result, empty_command
 
     error = call.excinfo.value if call.excinfo is not None else None
@@ -40,7 +40,7 @@ def complete_report(item: TaskItem, call: pytest.CallInfo[Any], report: pytest.T
         if error is None:
             item.forget()
     if report.when == "setup" and item.ahead:
-        report.duration = 0.0  # waiting for the engine is no time of this item's
+        report.duration = 0.0  # waiting for the engine does not count as this item's time
     if report.when == "teardown" or (report.when == "setup" and error is None) or report.skipped:
         return
     result = item.result
@@ -50,8 +50,8 @@ def complete_report(item: TaskItem, call: pytest.CallInfo[Any], report: pytest.T
             command = empty_command(case.task, case.model, case.sample)
             result = item.result = Result.of(case.task, command)
         if result.error is None and not isinstance(error, NotPassed):
-            # not a verdict, whatever was found before: a fixture or hook of the user's, a time-out
-            # plugin, Ctrl-C
+            # not a verdict, even if there was one before: an error in a user's fixture or hook, a
+            # timeout plugin, Ctrl-C
             result.fail_as_error(_kind(error, report.when), f"{type(error).__name__}: {error}")
         text = item.explained(error)
         if text is not None:
@@ -67,8 +67,8 @@ def complete_report(item: TaskItem, call: pytest.CallInfo[Any], report: pytest.T
         setattr(report, PHASE, "setup" if result.status == "error" else "call")
     _add_properties(item, report)
     if item.origin == "replayed":
-        return  # the file has it
-    # ASCII, since xdist dies of lone surrogates; a string, since it dies of most other types
+        return  # results.jsonl has it already
+    # ASCII, since xdist crashes on lone surrogates; a string, since it crashes on most other types
     setattr(report, _ATTRIBUTE, json.dumps(result.to_record()))
 
 
@@ -110,14 +110,14 @@ _WORDS = ("outcome", "when", "worker_id", "testrun_uid")
 
 
 def share_words(report: pytest.TestReport) -> None:
-    """Let *report*, from a worker, have the very words that others have brought already.
+    """Save memory: make *report*, from a worker, refer to strings already received.
 
-    pytest keeps every report to the end of the run, and each that is sent has a copy of every word.
+    pytest keeps every report until the run ends, and each that is sent has its own copy of every word.
     """
     held = vars(report)
     held.update({name: intern(held[name]) for name in _WORDS if type(held.get(name)) is str})
     report.keywords = {intern(str(word)): value for word, value in report.keywords.items()}
-    with contextlib.suppress(TypeError, ValueError):  # of a user's own there may be anything
+    with contextlib.suppress(TypeError, ValueError):  # users' own properties may be anything
         pairs = tuple((name, value) for name, value in report.user_properties)
         report.user_properties = _listed(pairs)
 
@@ -129,14 +129,14 @@ def _listed(properties: tuple[tuple[str, object], ...]) -> list[tuple[str, objec
 
 @lru_cache(256)
 def _property(name: str, value: object) -> tuple[str, object]:
-    """The pair, one for all reports that say the same: pytest keeps every report to the end."""
+    """The pair, shared by all reports with the same: pytest keeps every report until the run ends."""
     return name, value
 
 
 def take_result(report: pytest.TestReport) -> dict[str, Any] | None:
-    """The line for results.jsonl that *report* brought, if it brought one.
+    """Remove and return the record for results.jsonl that *report* carries, if any.
 
-    It is taken off the report, which pytest keeps to the end of the run.
+    It is removed because pytest keeps the report until the run ends.
     """
     text = vars(report).pop(_ATTRIBUTE, None)
     if text is None:

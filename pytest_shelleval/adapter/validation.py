@@ -1,4 +1,4 @@
-"""``--shelleval-validate``: the selected rows are tried before any model is asked."""
+"""``--shelleval-validate``: validates the selected rows before any model is asked."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _MOST_JOBS = 8
 
 
 def validate(config: pytest.Config, run: Run, wanted: Sequence[Case]) -> None:
-    """Try the rows of *wanted*, in the controller, and say how they are.
+    """Validate the rows of *wanted*, in the controller, and print a summary.
 
-    Raises UserError that names every faulty row, and SandboxUnavailable where there is no sandbox.
+    Raises UserError that names every faulty row, and SandboxUnavailable if no sandbox works.
     """
     from pytest_shelleval.adapter.reuse import has_own
     from pytest_shelleval.adapter.terminal import progress
@@ -33,7 +33,7 @@ def validate(config: pytest.Config, run: Run, wanted: Sequence[Case]) -> None:
 
     tasks = {case.task.task_id: case.task for case in wanted}
     reporter: pytest.TerminalReporter | None = config.pluginmanager.getplugin("terminalreporter")
-    # a provider of the user's own need not bear several threads
+    # a user's provider need not be thread-safe
     own = has_own(config, "pytest_shelleval_sandboxes")
     jobs = 1 if own else min(os.cpu_count() or 1, _MOST_JOBS)
     shown = progress(config, "shelleval validation")
@@ -65,9 +65,9 @@ def _provider(config: pytest.Config, run: Run, jobs: int) -> SandboxProvider:
 
     if has_own(config, "shelleval_sandboxes", "shelleval_sandbox"):
         raise UserError(
-            "--shelleval-validate runs before there are fixtures, so it can't use your own "
+            "--shelleval-validate runs before fixtures are set up, so it can't use your fixture "
             "shelleval_sandboxes; return the provider from the hook pytest_shelleval_sandboxes "
-            "instead, or leave --shelleval-validate out"
+            "instead, or leave out --shelleval-validate"
         )
     own: SandboxProvider | None = config.hook.pytest_shelleval_sandboxes(settings=run.settings)
     return own or provide(replace(run.sandbox_spec, pool_size=jobs))
@@ -81,7 +81,7 @@ def _refusal(report: Report) -> Iterator[str]:
         "was asked"
     )
     yield from section(report, "fault")
-    yield "Mend them, or leave --shelleval-validate out. shelleval validate DATASET says it all."
+    yield "Fix them, or leave out --shelleval-validate. shelleval validate DATASET shows all details."
 
 
 def _good_news(report: Report) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""``shelleval doctor``: whether sandboxes work here, as whom, with which limits, and what to type."""
+"""``shelleval doctor``: which sandboxes work here, with which ids and limits; how to fix the rest."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pytest_shelleval.core.errors import SandboxUnavailable
 from pytest_shelleval.version import __version__
 
 _IDS = {
-    "root": "a range of ids that the host does not use: useradd, chown and su work inside",
+    "root": "a range of ids not used on the host: useradd, chown and su work inside",
     "subuid": "the ids of /etc/subuid: useradd, chown and su work inside",
-    "single": "one id only: chown to others and su fail inside (mend: install uidmap, or run as root)",
+    "single": "one id only: chown to others and su fail inside (to fix it, install uidmap or run as root)",
 }
 
 
 def run() -> int:
-    """Print one screen; the exit status: 0 when the local sandbox works, else 1."""
+    """Print the report; return exit status 0 if the local sandbox works, else 1."""
     from pytest_shelleval.sandboxes.local.probe import probe
 
     report = probe()

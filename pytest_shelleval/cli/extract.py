@@ -1,4 +1,4 @@
-"""``shelleval extract``: a better rule, applied to replies that were bought long ago."""
+"""``shelleval extract``: applies this version's extraction rules to kept replies."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pytest_shelleval.core.files import dump_line, list_faults, read_json_lines,
 
 @dataclass(slots=True)
 class Changes:
-    """What applying today's rules changed."""
+    """What applying this version's rules changed."""
 
     records: int = 0
     replies: int = 0
@@ -22,28 +22,28 @@ class Changes:
     own: int = 0
     """Records whose command came from the model itself, a tool call or a hook; they stay."""
     gained: int = 0
-    """Now a command, none before."""
+    """Records that have a command now and had none before."""
     lost: int = 0
-    """Now none, a command before."""
+    """Records that had a command before and have none now."""
     other: int = 0
-    """Now another command."""
+    """Records that have a different command now."""
     backup: Path | None = None
-    """The file as it was; None where nothing changed."""
+    """A copy of the file before the change; None if nothing changed."""
 
     @property
     def changed(self) -> int:
-        """Records with another command than before."""
+        """Records whose command changed."""
         return self.gained + self.lost + self.other
 
 
 def re_extract(path: Path, *, dry_run: bool = False) -> Changes:
-    """Apply today's extraction to every raw reply in *path*, a commands.jsonl, in place.
+    """Apply this version's extraction to every raw reply in *path*, a commands.jsonl, in place.
 
-    The file is replaced whole, after a copy of it was made beside it (``NAME.bak``, ``NAME.bak.2``,
-    ...). Records without a raw reply stay as they are, as do all other fields, and records whose
-    command a tool call gave, the model itself (its own code, oracle, noop) or the hook pytest_shelleval_extract
-    found. With *dry_run* only counts. Raises UserError for a file that can't be read or written, or
-    has broken lines.
+    The file is replaced whole, after it was copied to ``NAME.bak`` (``NAME.bak.2``, ...) beside it.
+    Records stay unchanged if they have no raw reply, or if their command came from a tool call, the
+    model itself (its own code, oracle, noop) or the hook pytest_shelleval_extract. All other fields
+    stay too. With *dry_run*, only counts. Raises UserError for a file that can't be read or
+    written, or has broken lines.
     """
     changes = Changes()
     lines: list[str] = []
@@ -115,19 +115,19 @@ def add_parser(subparsers: Any) -> None:
     """Declare ``extract``."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "extract",
-        help="apply today's extraction to the raw replies in a commands.jsonl",
+        help="apply this version's extraction rules to the raw replies in a commands.jsonl",
         description="Find the commands in kept raw replies again, by the rules of this version, "
-        "without asking the model. The file is replaced whole; a copy stays beside it. Commands that "
-        "a tool call gave, a model's own code, or the hook pytest_shelleval_extract, stay.",
+        "without asking the model. The file is replaced whole; a copy stays beside it. Commands from "
+        "a tool call, a model's own code or the hook pytest_shelleval_extract stay unchanged.",
     )
     parser.add_argument("file", type=Path, help="a commands.jsonl")
-    parser.add_argument("--dry-run", action="store_true", help="say what would change, and stop")
-    parser.add_argument("--json", action="store_true", help="the counts as JSON")
+    parser.add_argument("--dry-run", action="store_true", help="only print what would change")
+    parser.add_argument("--json", action="store_true", help="print the counts as JSON")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do it, and say what changed. Raises UserError for a file that can't be used."""
+    """Extract again and print what changed. Raises UserError for a file that can't be used."""
     done = re_extract(args.file, dry_run=args.dry_run)
     if args.json:
         counts = {name: getattr(done, name) for name in ("records", "replies", "own", "changed")}
@@ -139,7 +139,7 @@ def run(args: argparse.Namespace) -> int:
     if done.changed:
         print(f"  {done.gained} gained a command, {done.lost} lost it, {done.other} got another")
     if done.own:
-        print(f"  {done.own} commands of tool calls, models' own code or a hook stay as they are")
+        print(f"  {done.own} commands of tool calls, models' own code or a hook stay unchanged")
     if done.backup is not None:
-        print(f"  the file as it was: {done.backup}")
+        print(f"  backup of the file: {done.backup}")
     return 0

@@ -1,4 +1,4 @@
-"""The command ``shelleval``: what is done with runs and machines beside running pytest."""
+"""The command ``shelleval``: tools for runs, datasets and machines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pytest_shelleval.version import __version__
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run ``shelleval`` with *arguments*; the exit status: 0 done, 1 said no, 2 wrong input."""
+    """Run ``shelleval`` with *arguments*; return 0 for success, 1 for "no", 2 for invalid input."""
     parsed = build_parser().parse_args(arguments)
     try:
         status: int = parsed.run(parsed)
@@ -29,9 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of the command line; what it parses has ``run``, a function of it."""
+    """Build the argument parser; each parsed namespace has ``run``, a function that takes it."""
     parser = argparse.ArgumentParser(
-        prog="shelleval", description="Beside pytest --shelleval-dataset=...: runs and machines."
+        prog="shelleval",
+        description="Tools for datasets, machines and the runs of pytest --shelleval-dataset=...",
     )
     parser.add_argument("--version", action="version", version=f"pytest-shelleval {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -49,13 +50,13 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_doctor(commands: Any) -> None:
     from pytest_shelleval.cli.doctor import run
 
-    text = "say whether sandboxes work on this machine, and if not what to type"
+    text = "show which sandboxes work on this machine and how to fix the rest"
     parser = commands.add_parser("doctor", help=text, description=text)
     parser.set_defaults(run=lambda parsed: run())
 
 
 def _add_report(commands: Any) -> None:
-    text = "write report.html anew from results.jsonl"
+    text = "rewrite report.html from results.jsonl"
     parser = commands.add_parser("report", help=text, description=text)
     parser.add_argument("directory", type=Path, help="folder of a run, or its results.jsonl")
     parser.add_argument("--baseline", type=Path, help="an earlier run, shown side by side")
@@ -70,7 +71,7 @@ def _report(parsed: argparse.Namespace) -> int:
 
 
 def _add_compare(commands: Any) -> None:
-    text = "compare two runs task by task: fixed, broken, and whether it is more than chance"
+    text = "compare two runs: tasks fixed or broken, and whether that is more than chance"
     parser = commands.add_parser("compare", help=text, description=text)
     parser.add_argument("a", type=Path, help="the earlier run: its folder or results.jsonl")
     parser.add_argument("b", type=Path, help="the later run")

@@ -1,4 +1,4 @@
-"""``shelleval merge``: the shards of one run, put together as if it had been one."""
+"""``shelleval merge``: puts the shards of one run together, as if it had not been split."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def add_parser(subparsers: Any) -> None:
         help=text,
         description="Put the shards of one run (pytest --shelleval-shard=I/N) together: "
         "results.jsonl, commands.jsonl, summary.json and report.html as one run would have written "
-        "them. Exit status 0, or 1 where a gate is not met.",
+        "them. Exit status 0, or 1 if a gate is not met.",
     )
     parser.add_argument("shards", type=Path, nargs="+", metavar="DIR", help="folder of a shard")
     parser.add_argument("--output", type=Path, required=True, help="folder for the whole run")
@@ -47,7 +47,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Merge, say what it comes to, and ask the gates. Raises UserError before anything is written."""
+    """Merge, print the outcome and apply the gates. Raises UserError before anything is written."""
     from pytest_shelleval.core.errors import UserError
     from pytest_shelleval.core.lock import FolderLock
     from pytest_shelleval.report.merge import merge
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _typed(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """*parse* for argparse, which shows the messages of its own kind of error only."""
+    """*parse* as an argparse type: argparse shows the messages of its own error class only."""
 
     def typed(text: str) -> Any:
         try:

@@ -1,4 +1,4 @@
-"""``shelleval reproduce``: a task's sandbox as it was after the command, for a person to look round."""
+"""``shelleval reproduce``: reruns a recorded command and opens a shell in its sandbox."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def add_parser(subparsers: Any) -> None:
     """Declare ``reproduce``."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "reproduce",
-        help="run one result's setup and command again, and look round in its sandbox",
+        help="rerun one result's setup and command, and open a shell in its sandbox",
         description="Run setup and command of one recorded result in a fresh sandbox, with the run's "
         "kind of sandbox, limits and times, and give a shell in it.",
     )
@@ -36,13 +36,13 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--check", action="store_true", help="run the success condition too")
     parser.add_argument(
-        "--sandbox", metavar="KIND", help="another kind of sandbox than that of the run"
+        "--sandbox", metavar="KIND", help="kind of sandbox (default: the kind that the run used)"
     )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do it; the exit status. Raises UserError and SandboxUnavailable."""
+    """Rerun the result and return the exit status. Raises UserError and SandboxUnavailable."""
     from pytest_shelleval.sandboxes.registry import provide
 
     found = find_recorded(args.results, args.task_id)
@@ -108,7 +108,7 @@ def _head(found: Recorded, sandbox: Mapping[str, Any], task: Task) -> Iterator[s
     where = [str(sandbox.get(name)) for name in ("kind", "image", "rootfs") if sandbox.get(name)]
     yield f"sandbox    {' '.join(where)}, steps {task.steps}"
     if not found.settings:
-        yield f"{'':11}there is no summary.json: limits and times are the defaults"
+        yield f"{'':11}no summary.json: using the default limits and times"
     yield from block("task", task.task, "")
     yield from block("setup", "\n".join(task.setup_commands), "$ ")
 
@@ -147,7 +147,7 @@ def _execution(found: Recorded, provider: Any) -> Execution:
 
 
 def _known_kind(recorded: str) -> str:
-    """The kind that a result names; local if it is one that this machine does not know."""
+    """The kind of sandbox that a result names, or local if no such kind is installed here."""
     from pytest_shelleval.sandboxes.registry import parse_kind
 
     try:
@@ -157,7 +157,7 @@ def _known_kind(recorded: str) -> str:
 
 
 def _sandbox_spec(found: Recorded, kind: str | None) -> SandboxSpec:
-    """The sandbox of the run, or of *kind*, tried out. Raises SandboxUnavailable."""
+    """The run's sandboxes, or *kind*, after a check that they work. Raises SandboxUnavailable."""
     from dataclasses import replace
 
     from pytest_shelleval.sandboxes.base import Limits, SandboxSpec
@@ -192,7 +192,7 @@ def _sandbox_spec(found: Recorded, kind: str | None) -> SandboxSpec:
         if kind is not None or sandbox_spec.kind == "local":
             raise
         raise SandboxUnavailable(
-            f"the run used {recorded} sandboxes: {error}\n--sandbox=local takes one of this machine"
+            f"the run used {recorded} sandboxes: {error}\n--sandbox=local uses one on this machine"
         ) from error
 
 
@@ -206,7 +206,7 @@ def _look_round(attempt: Attempt, *, session: bool) -> None:
     if sys.stdin.isatty():
         import readline  # noqa: F401 - makes input() edit lines
 
-        print("\nThe sandbox is yours: look round. exit, or Ctrl-D, throws it away.")
+        print("\nA shell in the sandbox, to look round. exit or Ctrl-D removes the sandbox.")
     if not session:
         print("(The command's shell has ended: every line runs in a fresh one.)")
     for text in _texts():
@@ -222,7 +222,7 @@ def _look_round(attempt: Attempt, *, session: bool) -> None:
 
 
 def _texts() -> Iterator[str]:
-    """What is typed, to the end or ``exit``: lines, or several where bash would read on."""
+    """The commands typed until EOF or ``exit``; several lines where bash would continue."""
     from pytest_shelleval.core.syntax import unfinished
 
     text = ""

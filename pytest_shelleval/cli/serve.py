@@ -1,4 +1,4 @@
-"""``shelleval serve``: run the server from a command line."""
+"""``shelleval serve``: runs the sandbox server."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def serve(
     allow_hosts: Sequence[str] = (),
     arrival: float = 30.0,
 ) -> None:
-    """Serve until SIGINT or SIGTERM, then end every sandbox. *port* 0 takes any that is free.
+    """Serve until SIGINT or SIGTERM, then end every sandbox. *port* 0 chooses a free one.
 
-    A request must arrive whole within *arrival* seconds. For the others see
-    :func:`pytest_shelleval.sandboxes.server.app.create_app`. Raises UserError for an address beyond
-    this machine without a token, and when Starlette or uvicorn is not installed.
+    A request must arrive completely within *arrival* seconds. For the other parameters see
+    :func:`pytest_shelleval.sandboxes.server.app.create_app`. Raises UserError for a non-loopback
+    address without a token, and if Starlette or uvicorn is not installed.
     """
     if not token and not is_loopback(host):
         raise UserError(
-            f"To serve on {host}, which other machines reach, set a token: "
+            f"To serve on {host}, which other machines can reach, set a token: "
             f"export {TOKEN_VARIABLE}=$(openssl rand -hex 32)"
         )
     try:
@@ -102,7 +102,7 @@ def _fill(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="a further name that clients may call this server by (default: loopback, --host); "
+        help="another name by which clients may call this server, besides loopback and --host; "
         "may be repeated",
     )
     add("--port", type=int, default=3000, help="port to listen on (default: %(default)s)")
@@ -110,7 +110,7 @@ def _fill(parser: argparse.ArgumentParser) -> None:
         "--sandbox",
         choices=("local", "docker"),
         default="local",
-        help="kind of the sandboxes that are served (default: %(default)s)",
+        help="kind of sandboxes to serve (default: %(default)s)",
     )
     add(
         "--image",
@@ -122,15 +122,15 @@ def _fill(parser: argparse.ArgumentParser) -> None:
         "--max-sandboxes",
         type=_at_least_one,
         default=10,
-        help="sandboxes started at a time; further ones wait (default: %(default)s)",
+        help="sandboxes at a time; requests for more wait (default: %(default)s)",
     )
     add(
         "--timeout",
         type=float,
         default=600.0,
-        help="seconds for one command, and for a sandbox that nobody uses (default: %(default)g)",
+        help="time limit of a command, and of an unused sandbox, in seconds (default: %(default)g)",
     )
-    add("--pool-size", type=int, default=2, help="sandboxes made ahead (default: %(default)s)")
+    add("--pool-size", type=int, default=2, help="sandboxes created ahead (default: %(default)s)")
     add("--memory", type=_bytes, default="1G", help="memory of a sandbox (default: %(default)s)")
     add("--disk", type=_bytes, default="256M", help="what it may write (default: %(default)s)")
     add("--processes", type=_at_least_one, default=256, help="its processes (default: %(default)s)")
@@ -160,7 +160,7 @@ def _bytes(text: str) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do what *arguments* of ``serve`` say; the exit status."""
+    """Run the server with the parsed *arguments*; return the exit status."""
     limits = Limits(
         memory=arguments.memory,
         disk=arguments.disk,
@@ -186,7 +186,7 @@ def _factory(arguments: argparse.Namespace, limits: Limits) -> ProviderFactory:
     if arguments.sandbox == "local":
         from pytest_shelleval.sandboxes.local.provider import LocalProvider
 
-        # One for all images, since it has none.
+        # one provider for all images: local sandboxes have none
         local = LocalProvider(limits, pool_size=pool_size)
         return lambda image: local
     try:
@@ -204,17 +204,3 @@ def _factory(arguments: argparse.Namespace, limits: Limits) -> ProviderFactory:
         fixed = provider(arguments.image)
         return lambda image: fixed
     return provider
-
-
-def serve_command(argv: Sequence[str] | None = None) -> int:
-    """``shelleval serve`` with *argv* after the word ``serve``; the exit status."""
-    parser = argparse.ArgumentParser(prog="shelleval serve")
-    _fill(parser)
-    try:
-        return run(parser.parse_args(argv))
-    except UserError as error:
-        parser.exit(2, f"shelleval serve: {error}\n")
-
-
-if __name__ == "__main__":
-    sys.exit(serve_command())

@@ -1,4 +1,4 @@
-"""``shelleval validate``: whether every row of a dataset is sound."""
+"""``shelleval validate``: checks that every row of a dataset is sound."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _MOST_JOBS = 8
 _DESCRIPTION = """\
 Try every row of a dataset in sandboxes: the setup succeeds, the condition fails when nothing is
 done, after `exit 0` and after everything in the start directory is deleted, and passes with
-gold_command, three times over. Warn of what depends on network, sudo, the machine or the clock,
-and of rows that repeat."""
+gold_command, three times over. Warn of rows that depend on network, sudo, the machine or the clock,
+and of duplicate rows."""
 _EPILOG = """\
 Exit status: 0 all rows are sound; 1 some are faulty; 2 wrong input, or no sandbox here; 3 no row is
-faulty, but not all could be judged (interrupted, sandboxes failed). The environment's SHELLEVAL_*
-are the defaults of the options, as in a run."""
+faulty, but not all could be judged (interrupted, sandboxes failed). As in a run, the environment
+variables SHELLEVAL_* set the defaults of the options."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -40,7 +40,7 @@ def add_parser(subparsers: Any) -> None:
 
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "validate",
-        help="say whether every row of a dataset is sound",
+        help="check that every row of a dataset is sound",
         description=_DESCRIPTION,
         epilog=_EPILOG,
     )
@@ -58,11 +58,11 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--steps",
         choices=("auto", "separate", "shared"),
-        help="as in a run; auto (default) finds out with which of the two the gold commands pass",
+        help="as in a run; auto (default) finds out which of the two the gold commands need",
     )
     parser.add_argument("--strict", action="store_true", help="warnings make the exit status 1 too")
     parser.add_argument(
-        "--json", metavar="FILE", help="write the report as JSON; - writes it to stdout, alone"
+        "--json", metavar="FILE", help="write the report as JSON; - for stdout, with nothing else"
     )
     table = {option.name: option for option in OPTIONS}
     for name in _OPTIONS:
@@ -89,10 +89,10 @@ def _at_least_one(text: str) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Validate, print the report, and say by the exit status how it went.
+    """Validate, print the report, and return the exit status.
 
-    Raises UserError for a dataset or option that can't be used, SandboxUnavailable where there is no
-    sandbox.
+    Raises UserError for a dataset or option that can't be used, SandboxUnavailable if no sandbox
+    works.
     """
     _check_target(args.json)
     try:
@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_target(target: str | None) -> None:
-    """See that the report can be written, before an hour is spent on it. Raises UserError."""
+    """Check that the report can be written, before an hour is spent on it. Raises UserError."""
     if target in (None, "-"):
         return
     folder = Path(str(target)).absolute().parent
@@ -155,12 +155,12 @@ def _steps(given: str | None, settings: Settings) -> Literal["auto", "separate",
 
 
 def _provider(settings: Settings, jobs: int) -> SandboxProvider:
-    """Sandboxes as the user wants them, tried out."""
+    """A provider of the sandboxes that the user chose, after a check that they work."""
     from dataclasses import replace
 
     from pytest_shelleval.sandboxes.registry import check, provide
 
-    with contextlib.redirect_stdout(sys.stderr):  # it tells of images that are pulled
+    with contextlib.redirect_stdout(sys.stderr):  # the check reports image pulls
         kind = check(settings.sandbox_spec)
     return provide(replace(settings.sandbox_spec, kind=kind, pool_size=jobs))
 

@@ -1,1 +1,1 @@
-"""Phase 2: how many executions at a time, and where."""
+"""Runs phase 2: several executions at a time."""

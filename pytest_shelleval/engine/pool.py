@@ -1,4 +1,4 @@
-"""Runs jobs ahead of whoever takes their results, in their order and within bounds."""
+"""Runs jobs ahead of the consumer of their results, in order and within bounds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pytest_shelleval.core.results import Result
 from pytest_shelleval.engine.job import Job
 
 MOST_BYTES = 64 << 20
-"""Bytes of output that may wait, in results that nobody has taken yet."""
+"""Limit on the bytes of output in results that wait to be taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +20,10 @@ class Planned:
     """A job of a pool."""
 
     name: str
-    """Whose result it is, once in a pool."""
+    """Unique in a pool."""
     job: Job
     shared: str | None = None
-    """Equal for jobs of which one is run for all; None: this one is alone."""
+    """Equal for jobs of which only one is run; None for a job that shares with none."""
 
 
 @dataclass(slots=True)
@@ -31,15 +31,15 @@ class _Entry:
     future: Future[Result]
     planned: Planned
     runner: str
-    """The name of the job that is run, another one's where it is shared."""
+    """The name of the job that is run; another job's if the execution is shared."""
     bytes: int = 0
 
 
 class Pool:
     """Submits jobs to an executor, at most *ahead* beyond the last one that was taken.
 
-    Used by one thread. :meth:`take` gives the results, in the order of the jobs; jobs that are left
-    out are given up.
+    Used by one thread. :meth:`take` returns results in the order of the jobs; skipped jobs are
+    dropped.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Pool:
         most_bytes: int = MOST_BYTES,
         repeated: Mapping[str, int] | None = None,
     ) -> None:
-        """*repeated*: how many jobs have each ``shared``; those that are not in it are alone."""
+        """*repeated*: the number of jobs for each ``shared``; jobs not in it share with none."""
         self._submit = submit
         self._jobs = iter(jobs)
         self._ahead = max(1, ahead)
@@ -63,9 +63,9 @@ class Pool:
         self._shared: dict[str, _Entry] = {}
 
     def take(self, name: str) -> tuple[Result, str]:
-        """The result of the job *name*, waited for, and the name of the job that was run for it.
+        """Wait for the result of the job *name*; also return the name of the job run for it.
 
-        Raises KeyError if there is no such job, and what the executor raises.
+        Raises KeyError if there is no such job, and whatever the executor raises.
         """
         entry = self._reach(name)
         self._fill()
@@ -77,30 +77,30 @@ class Pool:
             raise
         self._forget(entry)
         if entry.runner != name and result.status == "error":
-            # an error says nothing of the others
+            # another job's error says nothing about this one
             entry = self._own(entry.planned)
             result = entry.future.result()
         return result, entry.runner
 
     def again(self, job: Job) -> Result:
-        """The result of *job*, run anew behind what is under way."""
+        """Run *job* again, after the jobs already submitted, and return its result."""
         return self._submit(job).result()
 
     def cancel(self) -> None:
-        """Submit nothing any more, and take back what has not begun."""
+        """Submit no more jobs, and cancel those that have not started."""
         self._jobs = iter(())
         for entry in self._waiting.values():
             entry.future.cancel()
 
     def finished(self) -> Iterator[tuple[str, Result, str]]:
-        """What :meth:`take` would give, of jobs that have ended and were not taken, by name."""
+        """Name, result and runner (as of :meth:`take`) of jobs that ended but were not taken."""
         for name, entry in self._waiting.items():
             future = entry.future
             if future.done() and not future.cancelled() and future.exception() is None:
                 yield name, future.result(), entry.runner
 
     def _reach(self, name: str) -> _Entry:
-        """The entry of *name*; those before it are given up."""
+        """The entry of *name*; those before it are dropped."""
         while name not in self._waiting:
             if not self._next():
                 raise KeyError(name)
@@ -139,7 +139,7 @@ class Pool:
         return entry
 
     def _count(self, entry: _Entry) -> None:
-        """A job has ended, in whatever thread: its output waits."""
+        """Count the waiting output of a job that has ended; called in any thread."""
         future = entry.future
         if future.cancelled() or future.exception() is not None:
             return
@@ -150,7 +150,7 @@ class Pool:
             self._bytes += entry.bytes
 
     def _forget(self, entry: _Entry) -> None:
-        """One use of *entry* is over."""
+        """Note that one use of *entry* is over."""
         shared = entry.planned.shared
         if shared is not None and shared in self._uses:
             self._uses[shared] -= 1

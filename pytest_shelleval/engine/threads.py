@@ -1,4 +1,4 @@
-"""Executions in threads of this process: the default executor."""
+"""Runs executions in threads of this process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Threads:
         *,
         score: Callable[[Job], Score | None] = lambda job: None,
     ) -> None:
-        """*provider* and what *score* gives for a job are used by several threads at a time."""
+        """*provider*, and the functions that *score* returns, must be thread-safe."""
         self._provider = provider
         self._score = score
         self._executor = ThreadPoolExecutor(concurrency, thread_name_prefix="shelleval")
@@ -48,7 +48,7 @@ class Threads:
                 self._running.discard(cancellation)
 
     def end(self) -> None:
-        """End what is under way, and wait for it; results of status ``interrupted`` come of it."""
+        """Stop the jobs under way and wait for them; their results have the kind ``interrupted``."""
         self._executor.shutdown(wait=False, cancel_futures=True)
         with self._lock:
             self._ended = True

@@ -1,4 +1,4 @@
-"""From options to settings.
+"""Resolves options to settings.
 
 A flag beats the environment, which beats the ini file, which beats the default.
 """
@@ -21,10 +21,10 @@ def resolve(
     ini: Callable[[str], Any],
     directory: Path,
 ) -> Settings:
-    """The settings that *flags* (by :attr:`Option.key`), *environment* and *ini* give together.
+    """Combine *flags* (by :attr:`Option.key`), *environment* and *ini* into settings.
 
-    Relative paths start from *directory*. Raises UserError that names the option, where it was set,
-    and what is expected.
+    Paths are relative to *directory*. Raises UserError that names the option, where it was set, and
+    what is expected.
     """
     values: dict[str, Any] = {}
     given: set[str] = set()
@@ -49,7 +49,7 @@ def resolve(
 
 
 def _check_together(values: Mapping[str, Any]) -> None:
-    """See that options that need each other are there. Raises UserError."""
+    """Check options that depend on each other. Raises UserError."""
     prices = [name for name in ("price_input", "price_output") if values[name] is not None]
     if len(prices) == 1 or (values["max_cost"] is not None and not prices):
         raise UserError(
@@ -89,7 +89,7 @@ def _raw(
     environment: Mapping[str, str],
     ini: Callable[[str], Any],
 ) -> tuple[str, Any]:
-    """Where *option* was set (empty: nowhere) and to what, still as text."""
+    """The place where *option* was set (empty if nowhere), and its value, not yet parsed."""
     flag = flags.get(option.key)
     if flag is not None:
         return option.flag, flag
@@ -133,9 +133,9 @@ def _switch(raw: Any) -> bool:
 
 
 def is_active(settings: Settings, flags: Mapping[str, Any]) -> bool:
-    """Whether this run of pytest evaluates anything: there is a dataset, or commands to execute.
+    """Whether this run of pytest evaluates anything: a dataset, or commands to execute.
 
-    Raises UserError when a model is named but no dataset, or the other way round.
+    Raises UserError if a model is named without a dataset, or the other way round.
     """
     if settings.dataset:
         if not settings.model and settings.phase != "execution":

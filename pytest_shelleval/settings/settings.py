@@ -1,4 +1,4 @@
-"""What the user chose, resolved: one field per option."""
+"""The user's settings, resolved: one field per option."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the user chose. Fields are the options of the table, in its order; paths are absolute."""
+    """The resolved settings: the options of the table, in its order; paths are absolute."""
 
     dataset: tuple[str, ...]
     split: str
@@ -77,7 +77,7 @@ class Settings:
     """Names of the options that were set by flag, environment or ini, not left to default."""
 
     def __post_init__(self) -> None:
-        """Keep what is secret out of every text, wherever the settings are from."""
+        """Have secrets redacted in all output, wherever the settings come from."""
         for option in OPTIONS:
             value = getattr(self, option.field)
             if option.secret and value is not None:
@@ -91,7 +91,7 @@ class Settings:
 
     @property
     def params(self) -> dict[str, Any]:
-        """What is asked of the model beside the prompt; part of what makes a request the same."""
+        """The request's parameters besides the prompt; they are part of its cache key."""
         return {
             "temperature": self.temperature,
             "max_tokens": self.max_tokens,
@@ -101,7 +101,7 @@ class Settings:
 
     @property
     def prices(self) -> Prices | None:
-        """The prices of tokens, None where none are given."""
+        """The prices of tokens; None if not given."""
         if self.price_input is None or self.price_output is None:
             return None
         from pytest_shelleval.models.money import Prices

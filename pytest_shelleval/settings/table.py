@@ -38,11 +38,11 @@ class Option:
     parse: Callable[[str], Any] = str
     """From text to value; raises ValueError whose message says what is expected."""
     many: bool = False
-    """May be given several times; environment and ini take one a line."""
+    """May be given several times; in the environment and the ini file, one value per line."""
     switch: bool = False
     """Takes no value."""
     more: str = ""
-    """How the README goes on after :attr:`help`, from the punctuation on."""
+    """Follows :attr:`help` in the README; starts with the punctuation between them."""
     secret: bool = False
     """Never read from ``SHELLEVAL_*`` or the ini file, never written to any file."""
 
@@ -100,7 +100,7 @@ OPTIONS: tuple[Option, ...] = (
         text,
         more=", which inference writes and execution reads",
     ),
-    Option("max-samples", "", "take only the first N rows of each dataset", whole(1)),
+    Option("max-samples", "", "use only the first N rows of each dataset", whole(1)),
     Option(
         "temperature",
         "0.6",
@@ -135,7 +135,7 @@ OPTIONS: tuple[Option, ...] = (
         "auto",
         "sandboxes: local, docker, sos, or auto",
         sandbox_kind,
-        more=", which takes what works here",
+        more=", which uses what works here",
     ),
     Option("sos-port", "3000", "port of a SoS server on this machine", whole(1)),
     Option(
@@ -154,7 +154,7 @@ OPTIONS: tuple[Option, ...] = (
         "",
         "sandboxes at a time on each SoS server",
         whole(1),
-        more=", over all workers: at most its `--max-sandboxes` (default: what a server of ours says, else 10)",
+        more=", for all workers together; at most its `--max-sandboxes` (default: what `shelleval serve` reports, else 10)",
     ),
     Option(
         "sandbox-image",
@@ -170,7 +170,7 @@ OPTIONS: tuple[Option, ...] = (
         "auto",
         "executions at a time in this process",
         automatic(whole(1)),
-        more=": local, a usable core each and one more; docker 8; sos what the servers allow",
+        more="; auto: the usable cores plus one (local), 8 (docker), what the servers allow (sos)",
     ),
     Option("request-timeout", "120", "seconds for one request to the model", seconds),
     Option(
@@ -183,9 +183,9 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "structured",
         "",
-        "ask for JSON by a schema, where the server can",
+        "ask for JSON by a schema, if the server can",
         switch=True,
-        more=" (`response_format`), else by what of it the server takes",
+        more=" (`response_format`), else with the part of it that the server supports",
     ),
     Option("rpm", "", "requests per minute at most", whole(1)),
     Option("tpm", "", "tokens per minute at most, of prompts and replies", whole(1)),
@@ -194,16 +194,16 @@ OPTIONS: tuple[Option, ...] = (
         "300",
         "longest wait that a server may ask for",
         seconds,
-        more=", in seconds; where it asks for more (a daily quota), inference stops and can go on later",
+        more=", in seconds; if it asks for more (a daily quota), inference stops and can be continued later",
     ),
     Option("price-input", "", "price of a million input tokens, in US dollars", price),
     Option("price-output", "", "price of a million output tokens, in US dollars", price),
     Option(
         "max-cost",
         "",
-        "stop inference before it costs more US dollars",
+        "limit on the cost of inference, in US dollars",
         positive,
-        more="; earlier calls into the same commands.jsonl count; needs both prices and max-tokens",
+        more="; stops before it is exceeded; earlier calls with the same commands.jsonl count; needs both prices and max-tokens",
     ),
     Option(
         "inference",
@@ -212,7 +212,7 @@ OPTIONS: tuple[Option, ...] = (
         one_of("direct", "batch"),
         more=", half the price and up to a day",
     ),
-    Option("refresh", "", "ask again also for what commands.jsonl holds", switch=True),
+    Option("refresh", "", "ask again for commands that commands.jsonl has", switch=True),
     Option(
         "prompt",
         "",
@@ -220,7 +220,7 @@ OPTIONS: tuple[Option, ...] = (
         text,
         more="; `{task}` and `{any_column}` are filled in",
     ),
-    Option("system-prompt", "", "file with the system prompt, filled in likewise", text),
+    Option("system-prompt", "", "file with the system prompt, filled in the same way", text),
     Option(
         "rootfs",
         "",
@@ -232,7 +232,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "pool-size",
         "",
-        "accepted, no effect: chosen by itself",
+        "accepted but ignored: chosen automatically",
         whole(0),
     ),
     Option(
@@ -254,34 +254,46 @@ OPTIONS: tuple[Option, ...] = (
         "1",
         "runs of each command, to find flaky tasks",
         whole(1),
-        more=": where the verdict changes, the task is an error of kind flaky, with its count",
+        more=": if the verdict changes, the task is an error of kind flaky, with its count",
     ),
     Option(
         "validate",
         "",
-        "try the rows first; a faulty one stops the run",
+        "validate the rows first; a faulty one stops the run",
         switch=True,
         more=", before any model is asked (see shelleval validate)",
     ),
-    Option("command-timeout", "60", "seconds for a command, or it has failed", seconds),
-    Option("setup-timeout", "300", "seconds for a setup, or it is an error", seconds),
+    Option(
+        "command-timeout",
+        "60",
+        "time limit of a command, in seconds",
+        seconds,
+        more="; a command that takes longer has failed",
+    ),
+    Option(
+        "setup-timeout",
+        "300",
+        "time limit of a setup, in seconds",
+        seconds,
+        more="; a setup that takes longer is an error",
+    ),
     Option("memory", "1G", "memory of a sandbox", size),
-    Option("disk", "256M", "what may be written in a sandbox", size),
+    Option("disk", "256M", "space for files written in a sandbox", size),
     Option("processes", "256", "processes and threads in a sandbox", whole(8)),
     Option("output-limit", "1M", "output kept per step", size),
     Option(
         "resume",
         "",
-        "go on where an earlier run ended",
+        "continue an earlier run",
         switch=True,
-        more=": replay its results (passed or failed) of the same command, sandbox and steps; run the rest, errors among it",
+        more=": replay its results (passed or failed) of the same command, sandbox and steps; run the rest, including errors",
     ),
     Option(
         "reuse",
         "",
-        "execute equal commands once, for all who wrote them",
+        "execute equal commands once and share the verdict",
         switch=True,
-        more=": the same command for the same setup and condition, of all samples and models",
+        more=": the same command with the same setup and condition, across all samples and models",
     ),
     Option(
         "shard",
@@ -293,14 +305,14 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "fail-under",
         "",
-        "gate: least pass rate, such as 0.8 or lower:0.8",
+        "gate: minimum pass rate, such as 0.8 or lower:0.8",
         limit,
-        more=": exit status 0 when at least this fraction passes, else 1; lower: asks it of the lower end of the 95 % interval",
+        more=": exit status 0 if at least this fraction passes, else 1; lower: compares the lower end of the 95 % interval instead",
     ),
     Option(
         "max-errors",
         "",
-        "gate: most tasks that may end as errors",
+        "gate: maximum number of tasks that end as errors",
         whole(0),
         more="; with more, the exit status is 1",
     ),
@@ -319,7 +331,7 @@ OPTIONS: tuple[Option, ...] = (
         "info",
         "debug, info, warning or error",
         one_of("debug", "info", "warning", "error"),
-        more=": what debug.log has; info a line for each request and each step in a sandbox, debug also what was run",
+        more=": the level of debug.log; info: a line for each request and each step in a sandbox; debug: also the commands",
     ),
 )
 

@@ -1,4 +1,4 @@
-"""From text to value, for options: each raises ValueError whose message says what is expected."""
+"""Parsers of option values; each raises ValueError with a message that says what is expected."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def whole(minimum: int) -> Callable[[str], int]:
 
 
 def optional(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """What *parse* takes, and ``none``."""
+    """Whatever *parse* accepts, and ``none``, which is None."""
 
     def parse_or_none(text: str) -> Any:
         return None if text.lower() == "none" else parse(text)
@@ -34,7 +34,7 @@ def optional(parse: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 def automatic(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """What *parse* takes, and ``auto``, which is None."""
+    """Whatever *parse* accepts, and ``auto``, which is None."""
 
     def parse_or_none(text: str) -> Any:
         return None if text.lower() == "auto" else parse(text)
@@ -132,7 +132,7 @@ def price(text: str) -> float:
 
 
 def text(value: str) -> str:
-    """Anything but nothing."""
+    """Any text that is not blank."""
     if not value.strip():
         raise ValueError("a value is expected")
     return value

@@ -195,10 +195,10 @@ def test_without_summary_and_without_such_a_kind(tmp_path: Path, results: Path) 
     done = reproduce(run, "copy")
     assert done.returncode == 2
     assert done.stderr.startswith("shelleval: the run used sos sandboxes: no SoS server")
-    assert done.stderr.endswith("--sandbox=local takes one of this machine\n")
+    assert done.stderr.endswith("--sandbox=local uses one on this machine\n")
     done = reproduce(run, "copy", "--sandbox=local")
     assert done.returncode == 0
-    assert "there is no summary.json: limits and times are the defaults" in done.stdout
+    assert "no summary.json: using the default limits and times" in done.stdout
     with pytest.raises(UserError, match="no such file"):
         find_recorded(tmp_path / "nowhere", "copy")
 

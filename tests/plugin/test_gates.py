@@ -82,7 +82,7 @@ def test_all_gates_must_be_met(with_baseline: Evaluation) -> None:
     ("args", "message"),
     [
         (["--shelleval-baseline=nowhere"], "nowhere: no such file"),
-        (["--shelleval-fail-on=regression"], "name it by --shelleval-baseline"),
+        (["--shelleval-fail-on=regression"], "name it with --shelleval-baseline"),
     ],
 )
 def test_a_missing_baseline_is_said_before_anything_runs(

@@ -23,7 +23,8 @@ from servers import serving
 pytest.importorskip("starlette", reason="pip install 'pytest-shelleval[serve]'")
 pytest.importorskip("uvicorn", reason="pip install 'pytest-shelleval[serve]'")
 
-from pytest_shelleval.cli.serve import add_serve_parser, serve, serve_command
+from pytest_shelleval.cli.main import main
+from pytest_shelleval.cli.serve import add_serve_parser, serve
 from pytest_shelleval.core.errors import UserError
 from pytest_shelleval.sandboxes.base import Limits
 from pytest_shelleval.sandboxes.local.probe import probe
@@ -488,7 +489,7 @@ def test_the_command_serves_until_it_is_told_to_end(token: str) -> None:
         port = taken.getsockname()[1]
     process = subprocess.Popen(
         [
-            *(sys.executable, "-m", "pytest_shelleval.cli.serve"),
+            *(sys.executable, "-m", "pytest_shelleval.cli.main", "serve"),
             *("--port", str(port), "--allow-host", "box", "--allow-host", "box.example"),
         ],
         stderr=subprocess.PIPE,
@@ -552,7 +553,5 @@ def test_the_parser(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = parser.parse_args(["serve", "--memory", "512M", "--max-sandboxes", "64"])
     assert (arguments.memory, arguments.max_sandboxes, arguments.port) == (512 << 20, 64, 3000)
     assert callable(arguments.run)
-    with pytest.raises(SystemExit) as ended:
-        serve_command(["--host", "0.0.0.0"])
-    assert ended.value.code == 2
+    assert main(["serve", "--host", "0.0.0.0"]) == 2
     assert "SHELLEVAL_SOS_TOKEN" in capsys.readouterr().err
