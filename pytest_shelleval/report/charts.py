@@ -57,14 +57,14 @@ class Distributions:
 def distributions(values: dict[str, Sequence[float]], floor: float) -> Distributions | None:
     """Histograms of *values* per model, over equal steps of the logarithm.
 
-    Values below *floor* (more than 0) are drawn there. None where there are no values.
+    Values below *floor* (more than 0) are drawn at *floor*. None if there are no values.
     """
     given = {name: sorted(each) for name, each in values.items() if each}
     if not given:
         return None
     low = max(min(each[0] for each in given.values()), floor)
     high = max(max(each[-1] for each in given.values()), low * 1.01)
-    if high / low < 4:  # a narrow range would be drawn as if it were a wide one
+    if high / low < 4:  # a narrow range would look like a wide one
         middle = math.sqrt(high * low)
         low, high = middle / 2, middle * 2
     start, span = math.log(low), math.log(high / low)

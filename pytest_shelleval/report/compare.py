@@ -1,4 +1,4 @@
-"""Two runs of the same tasks, side by side: what was fixed, what broke, and whether it is luck."""
+"""Compares two runs of the same tasks: what was fixed, what broke, whether it is significant."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ KINDS: dict[Kind, str] = {
     "new": "new",
     "gone": "gone",
 }
-"""In the order in which they are shown, with the words for them."""
+"""The kinds in display order, with their labels."""
 ALPHA = 0.05
 """Below this p value a difference is called significant."""
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """How the samples of one task did in one run."""
+    """The results of one task's samples in one run."""
 
     passed: int
     failed: int
@@ -60,7 +60,7 @@ class Share:
 
     @property
     def rate(self) -> float:
-        """Share of passes among those with a verdict; 0 where there are none."""
+        """Share of passes among samples with a verdict; 0 if there are none."""
         return self.passed / self.scored if self.scored else 0.0
 
     def __str__(self) -> str:
@@ -84,32 +84,32 @@ class Change:
 
 @dataclass(slots=True)
 class ModelComparison:
-    """The tasks of one model in a against those of one model in b.
+    """The comparison of one model in a with one model in b.
 
-    The statistics are of the tasks that have a verdict in both runs and say the same.
+    The statistics cover the tasks that have a verdict in both runs and did not change in between.
     """
 
     model_a: str
     model_b: str
     changes: list[Change]
     difference: Estimate
-    """Pass rate of b less that of a."""
+    """Pass rate of b minus that of a."""
     p_value: float
     rate_a: float
     rate_b: float
     tasks: int
     """Tasks behind the statistics."""
     method: str
-    """How interval and p value were got."""
+    """How interval and p value were computed."""
 
     @property
     def significant(self) -> bool:
-        """Whether the difference is more than luck, at the 5 % level."""
+        """Whether the difference is more than chance explains, at the 5 % level."""
         return self.p_value < ALPHA
 
     @property
     def counts(self) -> dict[Kind, int]:
-        """Tasks of each kind that there are, in the order of :data:`KINDS`."""
+        """The number of tasks of each kind that occurs, in the order of :data:`KINDS`."""
         found = Counter(change.kind for change in self.changes)
         return {kind: found[kind] for kind in KINDS if found[kind]}
 
@@ -126,7 +126,7 @@ class Comparison:
     b: RecordedRun
     models: list[ModelComparison]
     differences: list[str] = field(default_factory=list)
-    """What makes the runs not comparable, a line each."""
+    """Why the runs are not comparable, a line each."""
 
     @property
     def comparable(self) -> bool:
@@ -159,8 +159,8 @@ class Comparison:
 def compare(a: Path, b: Path) -> Comparison:
     """Compare the runs in *a* and *b*, folders or results.jsonl files; *a* is the earlier.
 
-    Models are paired by name; where no name is in both and each run has one model, those two are
-    paired. Raises UserError when a file can't be read or no models can be paired.
+    Models are paired by name; if no name is in both and each run has one model, those two are
+    paired. Raises UserError if a file can't be read or no models can be paired.
     """
     return compare_runs(load_run(a), load_run(b))
 
@@ -260,7 +260,7 @@ def _with_statistics(model_a: str, model_b: str, changes: list[Change]) -> Model
 
 
 def _differences(a: RecordedRun, b: RecordedRun, pairs: list[tuple[str, str]]) -> Iterator[str]:
-    """What keeps the runs from being compared like with like."""
+    """Why the runs are not comparable, a line each."""
     for which, run in (("earlier", a), ("later", b)):
         if not run.summary.get("complete", True):
             unrun = run.summary.get("unrun_samples")
@@ -271,19 +271,18 @@ def _differences(a: RecordedRun, b: RecordedRun, pairs: list[tuple[str, str]]) -
     shared = content_a.keys() & content_b.keys()
     changed = sum(content_a[task] != content_b[task] for task in shared)
     if hash_a and hash_b and hash_a != hash_b:
-        said = f"{changed} say something else" if changed else "which say the same"
         yield (
-            f"other dataset (sha256 {hash_a[:8]} and {hash_b[:8]}): {count(len(shared), 'task')} in both, "
-            f"{said}"
+            f"different dataset (sha256 {hash_a[:8]} and {hash_b[:8]}): "
+            f"{count(len(shared), 'task')} in both, {changed} of which differ"
         )
     elif changed:
-        yield f"other dataset: {changed} of {len(shared)} tasks say something else"
+        yield f"different dataset: {changed} of {len(shared)} tasks differ"
     for what, in_a, in_b in (
         ("sandbox", a.sandboxes, b.sandboxes),
         ("steps", a.steps, b.steps),
     ):
         if in_a and in_b and in_a != in_b:
-            yield f"other {what}: {', '.join(sorted(in_a))} and {', '.join(sorted(in_b))}"
+            yield f"different {what}: {', '.join(sorted(in_a))} and {', '.join(sorted(in_b))}"
     prompts_a, prompts_b = (
         {(row.model, row.task_id): row.prompt for row in run.rows if row.prompt} for run in (a, b)
     )
@@ -297,14 +296,14 @@ def _differences(a: RecordedRun, b: RecordedRun, pairs: list[tuple[str, str]]) -
     ]
     other = sum(one != two for one, two in asked)
     if other:
-        yield f"other prompt: {other} of {len(asked)} tasks were asked in other words"
+        yield f"different prompt: {other} of {len(asked)} tasks were asked with another prompt"
 
 
 # -- as text --------------------------------------------------------------------------------------
 
 
 def title(pair: ModelComparison) -> str:
-    """The model, or both where they differ."""
+    """The model's name, or both names if they differ."""
     a, b = pair.model_a or "unknown", pair.model_b or "unknown"
     return a if a == b else f"{a} and {b}"
 

@@ -1,4 +1,4 @@
-"""A result in words, for the report of an item that did not pass."""
+"""Explains a result, for the report of an item that did not pass."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SHOWN_COLUMNS = 400
 
 
 def explain(result: Result, again: str = "") -> str:
-    """Why the task did not pass: the reason on the first line, then what was run and what came.
+    """Why the task did not pass: the reason on the first line, then each step and its output.
 
     *again* is the command line that reproduces it.
     """
@@ -43,7 +43,7 @@ def shortened(output: str) -> str:
 
 
 def block(title: str, text: str, prompt: str) -> Iterator[str]:
-    """*text* under *title*, a prompt before its first line; nothing where it is empty."""
+    """*text* under *title*, with *prompt* before its first line; nothing if it is empty."""
     if not text:
         return
     head = f"{title:<11}"
@@ -54,16 +54,16 @@ def block(title: str, text: str, prompt: str) -> Iterator[str]:
 def output_lines(
     text: str | None, *, truncated: bool = False, whole: bool = False
 ) -> Iterator[str]:
-    """An output, marked by a bar; its middle left out where it is long, unless it is wanted *whole*."""
+    """An output, each line after a bar; the middle of a long one is left out unless *whole*."""
     lines = visible(text or "").splitlines()
     for line in lines if whole else _cut(lines):
         yield f"{'':11}| {line}"
     if truncated:
-        yield f"{'':11}| ... (there was more than the output limit)"
+        yield f"{'':11}| ... (cut at the output limit)"
 
 
 def _cut(lines: Sequence[str]) -> Iterator[str]:
-    """The first and last lines of a long text, and of each line the beginning."""
+    """The first and last lines of a long text, with long lines cut."""
     half = _SHOWN_LINES // 2
     left_out = len(lines) - 2 * half
     for number, line in enumerate(lines):

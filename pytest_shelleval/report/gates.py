@@ -1,4 +1,4 @@
-"""Gates for CI: pure functions from figures to a verdict and the line that says why."""
+"""Gates for CI: pure functions from counts to a verdict and the line that explains it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NAMED = 3  # tasks that a line names
 
 
 class Gate(NamedTuple):
-    """A gate's verdict and the one line that says why."""
+    """A gate's verdict and the one line that explains it."""
 
     met: bool
     line: str
@@ -45,9 +45,8 @@ def parse_limit(text: str) -> Limit:
 def fail_under(counts: ResultCounts, total: int, limit: Limit) -> Gate:
     """Whether every model's pass rate reaches *limit*.
 
-    *total* is the number of commands that were selected. Errors and what was not run count as not
-    passed, so an error never helps. A rate of several samples is pass@1; the lower end of its
-    interval is clustered by task.
+    *total* is the number of selected commands. Errors count as not passed, so an error never helps;
+    a partial run fails. With several samples the rate is pass@1; its interval is clustered by task.
     """
     option = f"--shelleval-fail-under={limit}"
     partial = _partial(counts, total)
@@ -92,10 +91,10 @@ def fail_on(
     """Whether the run is no worse than its baseline, in *comparison* as run a.
 
     ``regression``: no task is broken, that is, passed in the baseline and fails now.
-    ``significant-regression``: the pass rate has not fallen by more than luck explains, at the 5 %
-    level. A task that passed and has no verdict now fails the gate too, unless *errors_allowed*
-    (where ``--shelleval-max-errors`` rules on errors). Never met by a partial run, nor where there
-    is nothing to compare.
+    ``significant-regression``: the pass rate has not fallen significantly, at the 5 % level. A task
+    that passed and has no verdict now fails the gate too, unless *errors_allowed* (if
+    ``--shelleval-max-errors`` decides on errors). A partial run never meets the gate, nor does one
+    with nothing to compare.
     """
     option = f"--shelleval-fail-on={what}"
     partial = _partial(counts, total)
@@ -120,7 +119,7 @@ def fail_on(
         kinds = ", ".join(
             each.partition(":")[0].partition(" (")[0] for each in comparison.differences
         )
-        lines.append(f"not like for like ({kinds})")
+        lines.append(f"not comparable ({kinds})")
     return _gate(met, f"{'; '.join(lines)}, {option}")
 
 

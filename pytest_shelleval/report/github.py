@@ -1,4 +1,4 @@
-"""What GitHub Actions shows of a run: annotations on the dataset's lines, and a job summary.
+"""A run's output for GitHub Actions: annotations on the dataset's lines, and a job summary.
 
 All functions are pure: the caller prints the annotations to stdout, each on a line of its own, and
 appends the Markdown to the file that ``GITHUB_STEP_SUMMARY`` names.
@@ -25,9 +25,9 @@ _ROWS = 50  # of a list in the job summary, which must stay under 1 MiB
 def regression_annotations(comparison: Comparison, sources: Mapping[str, str]) -> Iterator[str]:
     """A workflow command for each regression, on the dataset's line.
 
-    *sources* gives each task's place, ``tasks.jsonl:12``, relative to the repository; a task that has
-    none gets an annotation without a place. The first 10 are shown, as GitHub shows no more of one
-    step, the last of these with the count of the rest.
+    *sources* gives each task's place, ``tasks.jsonl:12``, relative to the repository; a task without
+    one gets an annotation without a place. Only the first 10 are given, since GitHub shows no more
+    per step; the last of them has the number of the rest.
     """
     broken = [(pair, change) for pair in comparison.models for change in pair.of_kind("broken")]
     for number, (pair, change) in enumerate(broken[:_ANNOTATIONS], 1):
@@ -48,7 +48,7 @@ def gate_annotations(gates: Sequence[Gate]) -> Iterator[str]:
 
 
 def command(level: str, text: str, source: str = "", *, title: str = "") -> str:
-    """``::error file=...,line=...,title=...::text``, escaped as GitHub's runner undoes it.
+    """``::error file=...,line=...,title=...::text``, escaped for GitHub's runner.
 
     *source* is ``file:line`` or ``file``; other places (``data.parquet row 7``) name the file alone.
     """
@@ -153,7 +153,7 @@ _MARKDOWN = re.compile(r"[\\`*_\[\]#|~$@]|(?<=:)//|(?<=www)\.")
 
 
 def escape(text: str) -> str:
-    """*text* as one line of Markdown that says just that: no HTML, no mark-up, no mention, no link."""
+    """*text* as one line of literal Markdown: no HTML, no mark-up, no mention, no link."""
     line = " ".join(visible(text).split())
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _MARKDOWN.sub(lambda match: "".join(f"&#{ord(char)};" for char in match[0]), line)

@@ -1,4 +1,4 @@
-"""report.html: one file that shows a run, opens from disk and asks the network for nothing."""
+"""Writes report.html: a self-contained page that shows a run and needs no network."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SCRIPTS = ("base.js", "table.js", "detail.js")
 
 @dataclass(frozen=True, slots=True)
 class Headline:
-    """The figures of one model, with every denominator."""
+    """The figures of one model, with all denominators."""
 
     name: str
     rate: Estimate
@@ -34,7 +34,7 @@ class Headline:
     failed: int
     errors: int
     selected: int | None
-    """Commands that were selected; None where a partial run does not say of which model."""
+    """Selected commands; None for a partial run of several models, which does not record it."""
     at_k: list[tuple[int, Estimate]]
 
     @property
@@ -76,7 +76,7 @@ def write_loaded(run: RecordedRun, comparison: Comparison | None = None) -> Path
 
 
 def render(run: RecordedRun, comparison: Comparison | None = None) -> Iterator[str]:
-    """The report as HTML, in parts: a large run's is never in memory as a whole."""
+    """The report as HTML, in parts, so that a large one is never in memory as a whole."""
     from jinja2 import Environment, StrictUndefined
 
     assets = files("pytest_shelleval.report") / "assets"
@@ -112,12 +112,12 @@ def render(run: RecordedRun, comparison: Comparison | None = None) -> Iterator[s
 
 
 def _finalize(value: object) -> object:
-    """What hides or acts in a text is written out, wherever the template shows one."""
+    """Escape control and invisible characters in every text that the template shows."""
     return visible(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def _policy(script: str, style: str) -> str:
-    """A Content-Security-Policy under which nothing but our script runs and nothing is fetched."""
+    """A Content-Security-Policy that allows only our script and style, and no requests."""
 
     def digest(text: str) -> str:
         return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
@@ -129,7 +129,7 @@ def _policy(script: str, style: str) -> str:
 
 
 def _figures(run: RecordedRun) -> dict[str, Any]:
-    """What the template shows above the table of results."""
+    """The values that the template shows above the table of results."""
     models = [model or "unknown" for model in run.models]
     tokens: dict[str, list[float]] = {name: [] for name in models}
     times: dict[str, list[float]] = {name: [] for name in models}
@@ -204,7 +204,7 @@ def _title(run: RecordedRun) -> str:
 
 
 def _facts(run: RecordedRun) -> list[tuple[str, str]]:
-    """What identifies the run, in a few words each."""
+    """Short facts that identify the run."""
     summary = run.summary
     settings = summary.get("settings") or {}
     first = next(run.records(run.rows[:1]), {})

@@ -1,4 +1,4 @@
-"""Shards of one run put together: their files, and the summary that one run would have written."""
+"""Merges the shards of one run: their files, and the summary that one run would have written."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FREE = frozenset(
         "commands_file",
         "shard",
         "base_url",
-        "sandbox",  # auto; what it came to stands in the results
+        "sandbox",  # may be auto; the results have the actual kind
         "sos_port",
         "sos_url",
         "sos_permits",
@@ -50,30 +50,30 @@ FREE = frozenset(
         "fail_on",
     }
 )
-"""Settings in which shards may differ: where files and servers are, how fast it goes, what is gated."""
+"""Settings that may differ between shards: places of files and servers, speed, gates."""
 
 
 @dataclass(slots=True)
 class Part:
-    """One shard, as its files tell of it; the results themselves are not held."""
+    """One shard, as read from its files, without the results themselves."""
 
     folder: Path
     shard: Shard
     summary: dict[str, Any]
     facts: dict[str, Any]
-    """What must be equal in all shards of a run; None where this shard does not say."""
+    """What must be equal in all shards of a run; None if unknown for this shard."""
     offsets: dict[Key, int] = field(default_factory=dict)
     """Where the last result of each command starts in results.jsonl, in bytes."""
 
 
 def merge(folders: Sequence[Path], output: Path) -> tuple[ResultCounts, dict[str, Any]]:
-    """Put the shards in *folders* together in *output*: results.jsonl and commands.jsonl.
+    """Merge the shards in *folders* into *output*: results.jsonl and commands.jsonl.
 
-    Returns the tally of all, and the object for summary.json. Raises UserError, before anything is
-    written, where shards are missing, there twice, not ended or of different runs.
+    Returns the counts of all results, and the object for summary.json. Raises UserError, before
+    anything is written, if shards are missing, duplicate, unfinished or of different runs.
     """
     if (output / RESULTS).exists():
-        raise UserError(f"{output} has results already: name another folder")
+        raise UserError(f"{output} already has results: name another folder")
     counts = ResultCounts()
     parts = []
     for folder in folders:
@@ -95,13 +95,13 @@ def _part(run: RecordedRun) -> Part:
     folder = run.results.parent
     if not run.summary_found:
         raise UserError(
-            f"{folder}: {' '.join(run.notes)} This shard did not end: run it again with "
+            f"{folder}: {' '.join(run.notes)} This shard did not finish: run it again with "
             "--shelleval-resume"
         )
     named = run.summary.get("shard")
     if not named:
         raise UserError(
-            f"{folder} is no shard: its {SUMMARY} is not of a run with --shelleval-shard"
+            f"{folder} is not a shard: its {SUMMARY} is of a run without --shelleval-shard"
         )
     settings: Mapping[str, Any] = run.summary.get("settings") or {}
     facts = {name: run.summary.get(name) for name in ("dataset_sha256", "prompt_sha256")}
@@ -121,7 +121,7 @@ def _check_all_there(parts: Sequence[Part]) -> None:
     for part in parts:
         other = by_index.setdefault(part.shard.number, part)
         if other is not part:
-            raise UserError(f"shard {part.shard} is there twice: {other.folder} and {part.folder}")
+            raise UserError(f"shard {part.shard} is given twice: {other.folder} and {part.folder}")
     (count,) = counts
     missing = [str(Shard(n, count)) for n in range(1, count + 1) if n not in by_index]
     if missing:
@@ -164,7 +164,7 @@ def _results(parts: Iterable[Part]) -> Iterator[bytes]:
 
 
 def _distinct_lines(paths: Iterable[Path]) -> Iterator[bytes]:
-    """The lines of *paths*, each once: shards that only execute may all have the same file."""
+    """The lines of *paths*, each once: shards that only execute may share one file."""
     seen: set[bytes] = set()
     for path in paths:
         try:
@@ -179,7 +179,7 @@ def _distinct_lines(paths: Iterable[Path]) -> Iterator[bytes]:
 
 
 def _summary(parts: Sequence[Part], counts: ResultCounts, output: Path) -> dict[str, Any]:
-    """The summary of all: what is counted anew, and of the rest what the shards have in common."""
+    """The summary of all shards: figures are recounted, the rest is what the shards share."""
     summaries = [part.summary for part in parts]
     first = next((each for each in summaries if each["total_samples"]), summaries[0])
     settings = dict(first.get("settings") or {})
@@ -212,13 +212,13 @@ def _summary(parts: Sequence[Part], counts: ResultCounts, output: Path) -> dict[
 
 
 def _sum(summaries: Iterable[Mapping[str, Any]], name: str) -> Any:
-    """The sum of a figure; None where no shard has it."""
+    """The sum of a figure; None if no shard has it."""
     found = [each[name] for each in summaries if each.get(name) is not None]
     return round(sum(found), 6) if found else None
 
 
 def _together(dictionaries: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """The values by name; where they differ, all of them."""
+    """The values by name; all of them if they differ."""
     found: dict[str, dict[str, None]] = {}
     for each in dictionaries:
         for name, value in each.items():

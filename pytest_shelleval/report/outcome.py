@@ -1,4 +1,4 @@
-"""What a run comes to once its results are written: summary, report, comparison, gates."""
+"""Concludes a run once its results are written: summary, report, comparison, gates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class GateOptions(Protocol):
-    """What the end of a run needs to know of the settings; fields as in the options."""
+    """The settings that the end of a run needs; fields are named as the options."""
 
     @property
     def output_dir(self) -> Path:
@@ -47,14 +47,14 @@ class GateOptions(Protocol):
 
 @dataclass
 class RunOutcome:
-    """Everything that is said and decided at the end of a run."""
+    """The outcome of a run: figures, comparison, gates, and problems at its end."""
 
     counts: ResultCounts
     summary: Mapping[str, Any]
     gates: list[Gate] = field(default_factory=list)
     comparison: Comparison | None = None
     report: Path | None = None
-    """The page that was written; None where none could be."""
+    """The report.html that was written; None if it could not be."""
 
     trouble: list[str] = field(default_factory=list)
     """What could not be written or compared, a line each; it fails a gated run."""
@@ -64,7 +64,7 @@ class RunOutcome:
 
     @property
     def gated(self) -> bool:
-        """Whether gates decide, in place of each task."""
+        """Whether gates decide, instead of each task."""
         return bool(self.gates)
 
     @property
@@ -73,7 +73,7 @@ class RunOutcome:
         return all(gate.met for gate in self.gates) and not self.trouble
 
     def facts(self) -> Iterator[str]:
-        """What came of it, a phrase each, for the log."""
+        """The outcome as phrases, for the log."""
         for status in ("passed", "failed", "error"):
             yield f"{self.counts.count(status)} {status}"
         yield from (gate.line for gate in self.gates)
@@ -94,10 +94,10 @@ def conclude(
     sources: Mapping[str, str],
     lost: str = "",
 ) -> RunOutcome:
-    """Write summary.json and report.html, compare with the baseline, and ask the gates.
+    """Write summary.json and report.html, compare with the baseline, and apply the gates.
 
     *sources* is the place of each task's row, for annotations; *lost* says why results could not be
-    written, if they could not. Never raises UserError: what goes wrong here stands in ``trouble``.
+    written, or is empty. Never raises UserError: problems are listed in ``trouble``.
     """
     found = RunOutcome(counts, summary)
     if lost:
@@ -151,7 +151,7 @@ def _gates(found: RunOutcome, settings: GateOptions) -> Iterator[Gate]:
 
 
 def _tell_github(found: RunOutcome, sources: Mapping[str, str]) -> None:
-    """Annotations and job summary, where this runs in GitHub Actions."""
+    """Write the job summary and make the annotations, if this runs in GitHub Actions."""
     from pytest_shelleval.report import github
     from pytest_shelleval.report.words import in_github_actions
 

@@ -25,7 +25,7 @@ STATUSES = ("passed", "failed", "error")
 def index(run: RecordedRun, comparison: Comparison | None) -> Iterator[str]:
     """Columns of the table as JSON, in parts: one entry per row of *run*, in order.
 
-    Names that many rows share are numbers in the columns, and stand in ``names`` once.
+    Names that many rows share are numbers in the columns, indexes into ``names``.
     """
     names: dict[str, dict[str, int]] = {
         kind: {} for kind in ("model", "tag", "level", "reason", "kind", "change")
@@ -71,7 +71,7 @@ def index(run: RecordedRun, comparison: Comparison | None) -> Iterator[str]:
 
 
 def _place(run: RecordedRun) -> str:
-    """The run as ``shelleval reproduce`` takes it: seen from here, where it is below."""
+    """The run's path for ``shelleval reproduce``: relative if it is inside the current directory."""
     path = run.results.parent if run.results.name == RESULTS else run.results
     with contextlib.suppress(ValueError):
         path = path.absolute().relative_to(Path.cwd())
@@ -93,10 +93,10 @@ def chunks(run: RecordedRun, comparison: Comparison | None) -> Iterator[str]:
 
 
 def to_json(value: Any) -> str:
-    """*value* as JSON that is safe inside a ``script`` element, and that browsers can read.
+    """*value* as JSON that is safe inside a ``script`` element, and that browsers can parse.
 
-    ASCII, so that half surrogates pass; ``<``, ``>`` and ``&`` as escapes; NaN and the infinities,
-    which JSON does not have, as text.
+    ASCII, so that lone surrogates survive; ``<``, ``>`` and ``&`` are escaped; NaN and the
+    infinities, which JSON lacks, become text.
     """
     try:
         text = json.dumps(value, allow_nan=False, separators=(",", ":"))
@@ -111,7 +111,7 @@ def slim(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _matches(run: RecordedRun, comparison: Comparison | None) -> list[Row | None]:
-    """The baseline's row for each of *run*: of the same sample where there is one, else the first."""
+    """The baseline's row for each of *run*: of the same sample if there is one, else the first."""
     if comparison is None:
         return [None] * len(run.rows)
     of_baseline = {pair.model_b: pair.model_a for pair in comparison.models}

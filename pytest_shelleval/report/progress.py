@@ -1,4 +1,4 @@
-"""How far something is: a bar on a terminal, a line per tenth elsewhere."""
+"""Shows progress: a bar on a terminal, a line per tenth elsewhere."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ _ROWS = 24  # a pseudo-terminal may say that it has none, and tqdm then shows no
 
 
 class Out(Protocol):
-    """Where it is shown."""
+    """Where progress is written."""
 
     def write(self, text: str, /) -> object:
-        """Write *text* as it is."""
+        """Write *text* unchanged."""
         ...
 
     def flush(self) -> None:
-        """Let it be seen."""
+        """Flush what was written."""
         ...
 
 
 class Progress:
-    """Shows how many are done, with rate and time left."""
+    """A progress display: the number done, rate and time left."""
 
     def __init__(self, label: str, out: Out | None, *, terminal: bool) -> None:
-        """*out* is where it is shown, None for nowhere; *terminal*: whether a line can be redrawn."""
+        """*out* is where to write, None for nowhere; *terminal*: whether a line can be redrawn."""
         self._label = label
         self._out = out
         self._terminal = terminal
@@ -42,7 +42,7 @@ class Progress:
         self._started = self._written = time.monotonic()
 
     def show(self, done: int, total: int, note: str) -> None:
-        """Show that *done* of *total* are done, and *note*, if it is time for that."""
+        """Show that *done* of *total* are done, and *note*, unless the last update was just now."""
         new, self._done = done - self._done, done
         if self._out is None:
             return
@@ -59,7 +59,7 @@ class Progress:
             self._out.write(inert(f"{self._label}: {text}") + "\n")
 
     def say(self, text: str) -> None:
-        """Show a line about what is waited for."""
+        """Show a line of text, such as what is being waited for."""
         if self._out is None:
             return
         if self._bar is not None:
@@ -86,7 +86,7 @@ class Progress:
         )
 
     def _is_due(self, total: int) -> bool:
-        """Whether a log gets a line: at each tenth, at most one a second, and at the end."""
+        """Whether to log a line: at each tenth, at most one a second, and at the end."""
         now, tenths = time.monotonic(), self._done * 10 // total
         waited = now - self._written >= _LINE_SECONDS
         due = self._done == total or (tenths > self._tenths and waited)

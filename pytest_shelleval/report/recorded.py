@@ -1,4 +1,4 @@
-"""One result of a run, found by its name, with what it takes to run it again."""
+"""Finds one result of a run by its name, with what is needed to run it again."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ class Recorded:
     """One result."""
 
     name: str
-    """The task's id, with model and sample where the run has several."""
+    """The task's id, with model and sample if the run has several."""
     record: Mapping[str, Any]
     """Its line of results.jsonl."""
     settings: Mapping[str, Any]
-    """The run's, from summary.json; empty where there is none."""
+    """The run's settings, from summary.json; empty without that file."""
     others: int
-    """How many other results the name that was asked for could have meant."""
+    """How many other results match the name."""
 
 
 def find_recorded(path: Path, wanted: str) -> Recorded:
     """The result called *wanted* in *path*, a run's folder or its results.jsonl.
 
     *wanted* is a task's id, alone or with model and sample as in pytest's node ids, or such a node id.
-    Of several results the first that did not pass is taken. Raises UserError that names near matches
-    where there is none.
+    Of several results, the first that did not pass is returned. Raises UserError with similar names
+    if there is none.
     """
     file = results_file(path)
     records: dict[Key, dict[str, Any]] = {}
@@ -79,7 +79,7 @@ def _unknown(file: Path, wanted: str, names: list[str], count: int) -> str:
     near = [name for name in names if wanted in name or name in wanted][:_NEAR]
     near += difflib.get_close_matches(wanted, names, _NEAR, 0.5)
     said = ", ".join(list(dict.fromkeys(near))[:_NEAR])
-    hint = f"; near: {said}" if said else f", of {count:,} results"
+    hint = f"; similar: {said}" if said else f", of {count:,} results"
     return f"{file} has no result {wanted!r}{hint}"
 
 

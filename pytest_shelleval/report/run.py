@@ -1,4 +1,4 @@
-"""A run as its files tell of it: one light row per result, and the whole records when asked for."""
+"""Loads a run from its files: a light row per result, and whole records on request."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ SUMMARY = "summary.json"
 
 @dataclass(slots=True)
 class Row:
-    """What a report needs of every result at once; times in seconds."""
+    """The part of a result that reports keep in memory; times in seconds."""
 
     task_id: str
     model: str
-    """Empty where the file names none."""
+    """Empty if the file names none."""
     sample: int
     status: str
     reason: Reason | None
@@ -53,25 +53,25 @@ class Row:
 
 @dataclass(slots=True)
 class RecordedRun:
-    """results.jsonl, read once, and the summary.json beside it where it tells of the same run."""
+    """results.jsonl, read once, and the summary.json beside it if it is of the same run."""
 
     results: Path
     rows: list[Row]
-    """A later line for the same task, model and sample has replaced the earlier. Rows of one task
-    stand together, by model and sample; tasks and models in order of appearance."""
+    """Of several lines for the same task, model and sample, only the last. Rows are grouped by task,
+    then by model and sample; tasks and models are in order of appearance."""
     counts: ResultCounts
     summary: dict[str, Any]
-    """As in summary.json; counted from the results where there is none that fits."""
+    """As in summary.json; counted from the results if that is missing or does not match."""
     summary_found: bool
     notes: list[str] = field(default_factory=list)
-    """What a reader of the figures should know, a sentence each."""
+    """Reservations about the figures, a sentence each."""
     sandboxes: frozenset[str] = frozenset()
     """``kind image-or-rootfs`` of all results."""
     steps: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
-        """The folder, or the file where it is named otherwise."""
+        """The folder's name, or the file's if that is not results.jsonl."""
         return self.results.parent.name if self.results.name == RESULTS else self.results.name
 
     @property
@@ -97,17 +97,19 @@ class RecordedRun:
 
 
 def results_file(path: Path) -> Path:
-    """results.jsonl of *path*, a folder or the file itself. Raises UserError when it isn't there."""
+    """results.jsonl of *path*, a folder or the file itself. Raises UserError if it doesn't exist."""
     file = path / RESULTS if path.is_dir() else path
     if not file.is_file():
-        raise UserError(f"{file}: no such file; a run with phase execution or both writes it")
+        raise UserError(
+            f"{file}: no such file; a run with --shelleval-phase=execution or both writes it"
+        )
     return file
 
 
 def load_run(path: Path, counted: ResultCounts | None = None) -> RecordedRun:
-    """The run in *path*, a folder or a results.jsonl. Raises UserError when it can't be read.
+    """Load the run in *path*, a folder or a results.jsonl. Raises UserError if it can't be read.
 
-    *counted* is the tally of all its results, where the caller has it already.
+    *counted* is the counts of all its results, if the caller has them already.
     """
     file = results_file(path)
     rows: dict[tuple[str, str, int], Row] = {}
@@ -157,7 +159,7 @@ def pass_rate(counts: ResultCounts, model: str | None = None, k: int = 1) -> Est
 
 @dataclass(frozen=True, slots=True)
 class GroupRate:
-    """How one model did on the tasks of one tag or difficulty level."""
+    """The pass rate of one model on the tasks of one tag or difficulty level."""
 
     rate: Estimate
     passed: int
@@ -168,7 +170,7 @@ class GroupRate:
 def group_rates(counts: ResultCounts, by: str) -> dict[str, dict[str, GroupRate]]:
     """Figures per group and model; *by* is ``tag`` or ``difficulty``.
 
-    Intervals are clustered by task. Groups stand in order of name, numbers as numbers.
+    Intervals are clustered by task. Groups are in the order of :func:`natural`.
     """
     shares: dict[str, dict[str, dict[str, list[bool]]]] = {}
     for (task_id, model, _), outcome in counts.outcomes.items():
@@ -240,14 +242,14 @@ def _row(record: Mapping[str, Any], offset: int) -> Row:
 
 
 def _summary(path: Path, counts: ResultCounts) -> tuple[dict[str, Any], bool, list[str]]:
-    """The summary in *path* if it tells of the same results, else one counted from *counts*."""
+    """The summary in *path* if it is of the same results, else one computed from *counts*."""
     counted = summarize(counts)
     if not path.is_file():
-        return counted, False, [f"There is no {SUMMARY}: whether the run is complete is not known."]
+        return counted, False, [f"There is no {SUMMARY}: the run may be incomplete."]
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError):
-        return counted, False, [f"{SUMMARY} can't be read: figures are of {RESULTS} alone."]
+        return counted, False, [f"{SUMMARY} can't be read: figures come from {RESULTS} alone."]
     recorded = len(counts.outcomes)
     same = (
         isinstance(found, dict)
@@ -255,6 +257,6 @@ def _summary(path: Path, counts: ResultCounts) -> tuple[dict[str, Any], bool, li
         and found.get("total_samples", 0) - found.get("unrun_samples", 0) == recorded
     )
     if not same:
-        note = f"{SUMMARY} is of another run: figures are of {RESULTS} alone."
+        note = f"{SUMMARY} is of another run: figures come from {RESULTS} alone."
         return counted, False, [note]
     return {**counted, **found}, True, []

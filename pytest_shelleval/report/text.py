@@ -31,9 +31,9 @@ def header(
     shard: str | None,
     workers: int | None,
 ) -> list[str]:
-    """Lines for the head of a run: what is evaluated, with what, where.
+    """Lines for the head of a run: datasets, models, phase, sandbox.
 
-    *names* and *models* are lists with commas; *workers* is None where pytest-xdist is not used.
+    *names* and *models* are comma-separated lists; *workers* is None without pytest-xdist.
     """
     where = f"sandbox {sandbox}" + (f", {count(workers, 'worker')}" if workers else "")
     line = (
@@ -52,8 +52,8 @@ def section(
 ) -> Iterator[str]:
     """The lines of the section at the end of a run that executed commands.
 
-    *summary* gives what a tally can't know: ``total_samples``, ``unrun_samples``, ``complete``,
-    ``evaluation_time``, ``cost`` (a number in US dollars, where somebody put it there).
+    *summary* adds what *counts* lacks: ``total_samples``, ``unrun_samples``, ``complete``,
+    ``evaluation_time``, and optionally ``cost``, a number in US dollars.
     """
     if not summary.get("complete", True):
         yield (
@@ -105,7 +105,7 @@ def _models(counts: ResultCounts, summary: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _origins(summary: Mapping[str, Any]) -> Iterator[str]:
-    """How many results are not of this run's making."""
+    """How many results this run did not produce itself."""
     if summary.get("replayed"):
         yield f"{summary['replayed']:,} replayed from an earlier run"
     if summary.get("reused"):
@@ -155,7 +155,7 @@ def _groups(counts: ResultCounts, kind: str) -> Iterator[str]:
 
 
 def _reasons(counts: ResultCounts) -> Iterator[str]:
-    """The commonest reasons, each with its commonest details."""
+    """The most common reasons, each with its most common details."""
     found: dict[str, Counter[str]] = {}
     for outcome in counts.outcomes.values():
         if outcome.reason:

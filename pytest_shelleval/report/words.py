@@ -1,4 +1,4 @@
-"""How figures and foreign text are written, for the terminal, Markdown and HTML alike."""
+"""Formats figures and foreign text, for the terminal, Markdown and HTML alike."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pytest_shelleval.core.stats import Estimate
 
 WIDTH = 80
 
-# control characters but newline and tab, what reverses the direction of text, what has no width,
-# halves of surrogate pairs
+# control characters except newline and tab, marks that change the direction of text, characters
+# without width, halves of surrogate pairs
 _HIDDEN = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
     r"\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
@@ -20,7 +20,7 @@ _HIDDEN = re.compile(
 
 
 def visible(text: str) -> str:
-    """*text* with characters that act or hide written out, as ``\\x1b`` or ``\\u202e``."""
+    """*text* with control and invisible characters escaped, as ``\\x1b`` or ``\\u202e``."""
 
     def written_out(match: re.Match[str]) -> str:
         code = ord(match[0])
@@ -31,20 +31,20 @@ def visible(text: str) -> str:
     return _HIDDEN.sub(written_out, text)
 
 
-# GitHub's runner takes a line for a workflow command that begins with :: after any white space, or has
-# ##[ anywhere; it begins a line at each \r, too
+# GitHub's runner reads a line as a workflow command if it begins with :: after any white space, or
+# contains ##[; it also starts a line at each \r
 _WORKFLOW_COMMAND = re.compile(r"(?:^|(?<=[\r\n]))([^\S\r\n]*):(?=:)|##(?=\[)")
 
 
 def in_github_actions() -> bool:
-    """Whether what is printed goes to GitHub's runner, which obeys some lines."""
+    """Whether output goes to GitHub's runner, which executes workflow commands in it."""
     return os.environ.get("GITHUB_ACTIONS") == "true"
 
 
 def inert(text: str) -> str:
-    """*text*, whole lines, fit to print: in GitHub Actions no line of it is a workflow command.
+    """*text*, whole lines, safe to print: in GitHub Actions no line of it is a workflow command.
 
-    One character of what would be one is written out, as ``\\u003a``, which JSON reads back.
+    One character of each would-be command is escaped, as ``\\u003a``, which JSON decodes.
     """
     if not in_github_actions():
         return text
@@ -73,7 +73,7 @@ def wrapped(text: str, indent: str = "") -> Iterator[str]:
 
 
 def percent(rate: float) -> str:
-    """``62.5 %``; what is not all or nothing is never written as 100 or 0."""
+    """``62.5 %``; only rates of exactly 1 and 0 are written as 100 and 0."""
     shown = f"{100 * rate:.1f}"
     if shown == "100.0" and rate < 1:
         shown = "99.9"

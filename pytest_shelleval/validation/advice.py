@@ -1,4 +1,4 @@
-"""Warnings for a row: what its text says, and what sandboxes showed beside verdicts."""
+"""Warnings for a row, from its text and from what happened in sandboxes besides verdicts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Advice = Iterator[tuple[str, str]]
 
 
 def advise(row: RowCheck, faults: Sequence[Finding]) -> Iterator[Finding]:
-    """The warnings for *row*, in which *faults* were found; what these say already is left out."""
+    """The warnings for *row*, except those that its *faults* already cover."""
     task = row.task
     for source in (_setup, _programs, _network, _paths, _words, _hollow):
         for kind, detail in source(row, faults):
@@ -51,14 +51,14 @@ def _setup(row: RowCheck, faults: Sequence[Finding]) -> Advice:
 
 
 def _programs(row: RowCheck, faults: Sequence[Finding]) -> Advice:
-    """Programs that are not there, where nothing has failed for that."""
+    """Missing programs, if nothing failed because of them."""
     first = next(iter(row.gold or row.runs.get("nothing", ())), None)
     if faults or first is None:
         return
-    # without a gold command it may be what the task asks for
+    # without a gold command, the missing program may be what the task asks for
     told = "" if row.gold else row.task.task + " ".join(row.task.setup_commands)
     for name, output in (("setup", first.setup_output), ("condition", first.test_output)):
-        # others than shells say "not found" too, and of other things
+        # programs other than shells say "not found" too, about other things
         said = "\n".join(line for line in (output or "").splitlines() if _SHELL_SAYS.search(line))
         missing = [p for p in missing_programs(said) if "/" not in p and p not in told]
         if missing:
@@ -83,10 +83,10 @@ def _network(row: RowCheck, faults: Sequence[Finding]) -> Advice:
 def _paths(row: RowCheck, faults: Sequence[Finding]) -> Advice:
     there = row.seen.paths
     absent = [] if there is None else [path for path in row.absent_paths if path not in there]
-    if not row.gold:  # it may be what the task asks for
+    if not row.gold:  # the path may be what the task asks for
         absent = [path for path in absent if path not in row.task.task]
     if absent:
-        yield "host-path", f"nothing in the row makes {some(absent)}"
+        yield "host-path", f"nothing in the row creates {some(absent)}"
     elif row.installed_paths:
         yield "host-path", f"{some(row.installed_paths)} differs from machine to machine"
 

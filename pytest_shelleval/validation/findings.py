@@ -1,4 +1,4 @@
-"""What can be wrong with a row, how bad that is, and how to mend it."""
+"""The kinds of findings about a row, how to fix each, and the report of a validation."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Severity = Literal["fault", "warning", "remark"]
-"""A *fault*: results for this row mean nothing. A *warning*: they may depend on where and when it is
-run, or reward too little. A *remark*: it could not be judged, for a reason that is not the row's."""
+"""A *fault*: results for this row mean nothing. A *warning*: results may depend on where and when it is
+run, or the condition may accept too little. A *remark*: it could not be judged, for a reason outside
+the row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +17,8 @@ class Kind:
     """One thing that can be wrong."""
 
     title: str
-    mend: str
+    fix: str
+    """How to fix it."""
 
 
 KINDS: Mapping[str, Kind] = {
@@ -27,75 +29,75 @@ KINDS: Mapping[str, Kind] = {
     "syntax": Kind("bash can't parse it", "try it with: bash -n"),
     "setup-fails": Kind(
         "the setup fails",
-        "run it by hand in an empty directory; every task that has it is an error",
+        "run it by hand in an empty directory; every task with this setup is an error",
     ),
     "passes-undone": Kind(
         "the condition passes when nothing is done",
-        "test for what the command has to bring about, so that it fails before",
+        "test for the effect of the command, so that the condition fails before it runs",
     ),
     "passes-after-exit": Kind(
         "the condition passes after `exit 0`",
-        "test for what the command has to bring about, not for how the shell ended",
+        "test for the effect of the command, not for how the shell ended",
     ),
     "passes-after-deletion": Kind(
         "the condition passes after everything in the start directory is deleted",
-        "test also that what has to stay is still there: [ -e FILE ] && ...",
+        "test also that files which have to stay still exist: [ -e FILE ] && ...",
     ),
     "gold-fails": Kind(
         "the gold command does not pass",
-        "mend gold_command or success_condition until they agree",
+        "change gold_command or success_condition until they agree",
     ),
     "flaky": Kind(
         "the verdict changes from run to run",
         "remove what varies: chance, the clock, races with background processes",
     ),
     "condition-hangs": Kind(
-        "the condition does not end by itself", "put a limit on what it waits for: timeout 5 ..."
+        "the condition does not end by itself", "limit how long it waits: timeout 5 ..."
     ),
     "other-steps": Kind(
-        "the gold command passes with other steps only",
-        "run with --shelleval-steps=shared (here: --steps), or give rows a column steps",
+        "the gold command passes only with the other value of steps",
+        "run with --shelleval-steps=shared (here: --steps), or add a column steps",
     ),
     "missing-program": Kind(
         "it runs a program that the sandbox lacks",
-        "do without it, or name a root file system or an image that has it",
+        "avoid it, or use a root file system or an image that has it",
     ),
     "setup-part-fails": Kind(
         "a part of the setup fails, and the rest goes on",
-        "mend it, or end it in `|| true` if that is meant",
+        "fix it, or append `|| true` if that is intended",
     ),
-    "setup-item-empty": Kind("an item of the setup is empty", "take it out"),
+    "setup-item-empty": Kind("an item of the setup is empty", "remove it"),
     "leaves-process": Kind(
-        "the setup leaves a process running that nothing else in the row speaks of",
-        "end it or wait for it: what it still does races with the command",
+        "the setup leaves a process running that nothing else in the row mentions",
+        "end it or wait for it: it races with the command",
     ),
     "network": Kind(
         "it uses the network, which sandboxes do not have",
-        "put what it fetches into the setup, or into a root file system or an image",
+        "put the downloaded content into the setup, or into a root file system or an image",
     ),
-    "sudo": Kind("it calls sudo", "leave it out: commands are root, and few sandboxes have sudo"),
+    "sudo": Kind(
+        "it calls sudo", "leave it out: commands run as root, and few sandboxes have sudo"
+    ),
     "host-path": Kind(
         "it depends on files of one machine",
-        "make them in the setup, under the start directory or /tmp",
+        "create them in the setup, under the start directory or /tmp",
     ),
     "clock": Kind(
-        "the condition asks what time it is",
+        "the condition reads the current time",
         "compare with fixed times: touch -d, date -d; or allow for midnight",
     ),
     "hollow": Kind(
-        "the condition passes when the gold command's files are there, but empty",
+        "the condition passes when the gold command's files exist, but are empty",
         "test what is in them",
     ),
-    "repeats": Kind(
-        "it says the same as another row", "take one of them out: it would count twice"
-    ),
+    "repeats": Kind("it is a duplicate of another row", "remove one of them: it would count twice"),
     "ids": Kind(
-        "not judged: it needs users or owners of files, and these sandboxes have one id only",
+        "not judged: it needs several users or file owners, and these sandboxes have one id only",
         "install uidmap (newuidmap and a line in /etc/subuid), or run as root; see shelleval doctor",
     ),
     "sandbox": Kind(
-        "not judged: the sandbox failed, again and again",
-        "see shelleval doctor; give sandboxes more room, or run fewer at a time",
+        "not judged: the sandbox failed again and again",
+        "see shelleval doctor; raise the sandbox limits, or run fewer at a time",
     ),
 }
 
@@ -110,12 +112,12 @@ class Finding:
     where: str
     """``tasks.jsonl:12``."""
     task_id: str | None
-    """None where the row has none that can be read."""
+    """None if the row has no readable id."""
     detail: str
-    """What was seen, one line, without the title."""
+    """What was observed, one line, without the title."""
 
     def to_json(self) -> dict[str, Any]:
-        """Everything about it, as a JSON object."""
+        """The finding as a JSON object."""
         kind = KINDS[self.kind]
         return {
             "source": self.where,
@@ -124,7 +126,7 @@ class Finding:
             "severity": self.severity,
             "what": kind.title,
             "detail": self.detail,
-            "mend": kind.mend,
+            "mend": kind.fix,
         }
 
 
@@ -135,25 +137,25 @@ class Report:
     datasets: Sequence[str]
     findings: Sequence[Finding]
     rows: int
-    """All rows, those that can't be read included."""
+    """All rows, including those that can't be read."""
     judged: int
-    """Rows that were tried to the end."""
+    """Rows that were tried completely."""
     sound: int
-    """Of these, those without a fault."""
+    """Judged rows without a fault."""
     without_gold: int
     """Rows without a gold command: nothing shows that they can be passed."""
     steps: str
     """``separate`` or ``shared``: how rows without a column ``steps`` were run."""
     notes: Sequence[str] = ()
-    """What is to be said of the dataset as a whole, a sentence each."""
+    """Notes about the dataset as a whole, a sentence each."""
     complete: bool = True
-    """False when the validation was interrupted."""
+    """False if the validation was interrupted."""
     sandbox: Mapping[str, Any] = field(default_factory=dict)
     sandboxes_used: int = 0
     seconds: float = 0.0
 
     def rows_with(self, severity: Severity) -> list[str]:
-        """The places of the rows that have a finding of this severity, in their order."""
+        """The places of the rows with a finding of this severity, in order."""
         found = (each.where for each in self.findings if each.severity == severity)
         return list(dict.fromkeys(found))
 
@@ -163,7 +165,7 @@ class Report:
         return self.rows_with("fault")
 
     def exit_status(self, *, strict: bool = False) -> int:
-        """1: a row is faulty, or with *strict* warned of; 3: not all rows were judged; 0: sound."""
+        """1: a row is faulty, or with *strict* has a warning; 3: not all rows were judged; 0: sound."""
         if self.faulty or (strict and self.rows_with("warning")):
             return 1
         return 0 if self.complete and not self.rows_with("remark") else 3

@@ -1,4 +1,4 @@
-"""From what was tried on a row to what is wrong with it."""
+"""Judges a row: from the runs of its probes to its findings."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ _UNDONE = {
 
 
 def judge(row: RowCheck) -> list[Finding]:
-    """All that is wrong with *row*, the gravest first.
+    """The findings for *row*, the most serious first.
 
-    A fault that explains others hides them: what fails in setup, or can't be parsed, says nothing of
-    gold command and condition.
+    A fault that explains others hides them: if the setup fails, or a text can't be parsed, nothing
+    is known about gold command and condition.
     """
     found = _Runs(row).judged()
     return found + list(advise(row, found))
 
 
 class _Runs:
-    """What the runs of a row showed."""
+    """Derives findings from the runs of a row."""
 
     def __init__(self, row: RowCheck) -> None:
         self.row = row
@@ -47,7 +47,7 @@ class _Runs:
         self.found.append(Finding(kind, severity, self.task.source, self.task.task_id, detail))
 
     def judged(self) -> list[Finding]:
-        """The first thing that stops a row hides what would only follow from it."""
+        """The findings; one that stops a row hides those that only follow from it."""
         for stopped in (self._setup, self._sandbox, self._syntax, self._hangs):
             if stopped():
                 return self.found
@@ -95,7 +95,7 @@ class _Runs:
         gold = self.row.gold
         reached = not gold or any(each.status != "passed" for each in gold)
         for name, said in self.row.seen.unreadable.items():
-            # a part that the passing gold command never comes to does no harm there
+            # no fault if the gold command passes without reaching that part
             self._add("syntax", "fault" if reached else "warning", f"{name}: {said}")
         return bool(self.row.seen.unreadable) and reached
 
@@ -128,9 +128,9 @@ class _Runs:
             return
 
     def _deletion(self, deletion: Result) -> None:
-        """It is no fault where the gold command leaves the same: then to delete is the task.
+        """No fault if the gold command leaves the same state: then deleting is the task.
 
-        Without a gold command that passes, the task's words have to tell.
+        Without a gold command that passes, the task's words decide.
         """
         gold = next((each for each in self.row.gold if each.status == "passed"), None)
         if gold is None:

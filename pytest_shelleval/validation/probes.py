@@ -1,4 +1,4 @@
-"""What is tried on a row, each probe in a sandbox of its own."""
+"""The probes of a row, each run in a sandbox of its own."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ DELETE = """case $PWD/ in
 done ;;
 *) (shopt -s dotglob nullglob; rm -rf -- ./*) ;;
 esac >/dev/null 2>&1; true"""
-"""Deletes all that is in the directory in which it is run, but never the system's own directories."""
+"""Deletes everything in the current directory, but never the system's own directories."""
 
-_KEPT_OUTPUT = 10_000  # characters; what ended a step stands last
+_KEPT_OUTPUT = 10_000  # characters, from the end: the last lines say why a step ended
 
 Look = Callable[[Sandbox], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """How a setup went, item by item."""
+    """The outcome of a setup, item by item."""
 
     codes: Mapping[int, int] = field(default_factory=dict)
     """Exit code of each item that ended, by its number from 1."""
     output: str = ""
     left_running: tuple[str, ...] = ()
-    """Names of processes that it left behind."""
+    """Names of processes that it left running."""
     network: bool = False
     """Something in it tried to reach beyond the sandbox."""
 
@@ -66,12 +66,12 @@ class Prober:
         after: Look | None = None,
         anew: bool = False,
     ) -> Result:
-        """Setup, *command* and condition of *task*.
+        """Run setup, *command* and condition of *task*.
 
-        *before* looks at the sandbox between setup and command, *after* behind the condition. With
-        *anew* the setup is run also where what another one left could be had. A failed setup, a
-        sandbox that failed again and again, and one that can't give what the row asks for, are in
-        the result. Raises SandboxUnavailable when there are no sandboxes at all.
+        *before* inspects the sandbox between setup and command, *after* inspects it after the
+        condition. With *anew* the setup runs even if a snapshot of it exists. The result reports a
+        failed setup, a sandbox that failed again and again, or one that lacks what the row needs.
+        Raises SandboxUnavailable if there are no sandboxes at all.
         """
         execution = Execution(
             replace(task, steps=steps),
@@ -87,7 +87,7 @@ class Prober:
         try:
             sandbox = execution.prepare()
             if before is not None:
-                with contextlib.suppress(SandboxError):  # it says so again at the next step
+                with contextlib.suppress(SandboxError):  # the next step raises it again
                     before(sandbox)
             execution.run(sandbox, score=score)
         except SetupFailed:
@@ -101,9 +101,9 @@ class Prober:
         return _lightened(execution.result)
 
     def look_at_setup(self, task: Task) -> Setup | None:
-        """Run the setup alone and say how each of its items ended, and what it left behind.
+        """Run only the setup; return how each item ended and which processes it left running.
 
-        None where the sandbox failed; raises SandboxUnavailable.
+        None if the sandbox failed. Raises SandboxUnavailable.
         """
         try:
             sandbox = self._source.acquire()
@@ -122,7 +122,7 @@ class Prober:
         nonce = secrets.token_hex(8)
         lines = []
         for number, item in enumerate(task.setup_commands, 1):
-            # the code is said at once: the next item may leave the shell
+            # print the code at once: the next item may leave the shell
             lines.append(f"eval {shlex.quote(item)}")
             lines.append(f"printf '\\n%s %d %d\\n' {nonce} {number} $?")
         done = sandbox.exec("\n".join(lines), timeout=self.policy.setup_timeout)
@@ -146,7 +146,7 @@ class Prober:
 
 
 def _lightened(result: Result) -> Result:
-    """*result* without what no judgement looks at: a large dataset has many of them."""
+    """*result* without what no judgement needs, to save memory in a large dataset."""
     result.trajectory.clear()
     for name in ("setup_output", "command_output", "test_output"):
         text = getattr(result, name)
@@ -156,12 +156,12 @@ def _lightened(result: Result) -> Result:
 
 
 def lacking(result: Result) -> bool:
-    """Whether *result* says that this kind of sandbox can't give what the row asks for."""
+    """Whether *result* says that this kind of sandbox lacks a capability that the row needs."""
     return any(said in (result.error or "") for said in MISSING_CAPABILITY.values())
 
 
 class _WithoutSnapshots:
-    """A source whose setups are always run."""
+    """A source without snapshots, so that setups always run."""
 
     def __init__(self, source: SandboxSource) -> None:
         self._source = source
@@ -171,14 +171,14 @@ class _WithoutSnapshots:
 
 
 def unreadable(sandbox: Sandbox, texts: Sequence[str], timeout: float) -> dict[int, str]:
-    """What ``bash -n`` says against each of *texts* that bash can't read, by position.
+    """The syntax error of ``bash -n`` for each of *texts* that bash can't parse, by position.
 
     Raises SandboxError.
     """
     nonce = secrets.token_hex(8)
     lines = [f"shelleval_check() {{ bash $2 -n || printf '\\n%s %d\\n' {nonce} $1; }}"]
     for number, text in enumerate(texts):
-        # an option of the shell that texts switch on by themselves, as they are run
+        # a text turns on this shell option itself when it runs, which bash -n does not see
         option = "'-O extglob'" if "extglob" in text else ""
         mark = f"shelleval_{nonce}_{number}"
         lines.append(f"shelleval_check {number} {option} <<'{mark}' 2>&1\n{text}\n{mark}")
@@ -196,14 +196,14 @@ def unreadable(sandbox: Sandbox, texts: Sequence[str], timeout: float) -> dict[i
 
 
 def existing(sandbox: Sandbox, paths: Sequence[str], timeout: float) -> set[str]:
-    """Those of *paths* that are there. Raises SandboxError."""
+    """Those of *paths* that exist. Raises SandboxError."""
     tests = [f"[ -e {shlex.quote(path)} ] && echo {number}" for number, path in enumerate(paths)]
     done = sandbox.exec("\n".join(tests), timeout=timeout)
     return {paths[int(line)] for line in done.output.split()}
 
 
 def names_in(sandbox: Sandbox, directory: str, timeout: float) -> tuple[str, ...]:
-    """What is in *directory*, sorted. Raises SandboxError."""
+    """The names in *directory*, sorted; empty if it can't be entered. Raises SandboxError."""
     done = sandbox.exec(
         "shopt -s dotglob nullglob; printf '%s\\n' *", timeout=timeout, cwd=directory
     )
@@ -211,9 +211,9 @@ def names_in(sandbox: Sandbox, directory: str, timeout: float) -> tuple[str, ...
 
 
 def hollow_command(effects: Mapping[str, Any] | None) -> str:
-    """A command that makes the files that a gold command made, but empty.
+    """A command that creates the same files as a gold command, but empty.
 
-    Empty where it made none that has something in it, or too many to tell.
+    An empty string if the gold command created no file with content, or too many to list.
     """
     created = (effects or {}).get("created", [])
     if (effects or {}).get("more", {}).get("created") or (effects or {}).get("partial"):

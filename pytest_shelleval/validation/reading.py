@@ -1,4 +1,4 @@
-"""What the text of a row says about it, without running anything: hints and advice, no proof."""
+"""Reads the text of a row without running it: gives hints and advice, not proof."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def texts_of(task: Task) -> Iterator[tuple[str, str]]:
 
 
 def network_call(text: str) -> str:
-    """The first call in *text* that leaves the machine, as it stands there; empty where none does."""
+    """The first call in *text* that needs the network, verbatim; empty if there is none."""
     socket = _SOCKET.search(text)
     if socket:
         return socket[0]
@@ -87,7 +87,7 @@ def network_call(text: str) -> str:
 
 
 def _leaves(call: Call, local: bool) -> bool:
-    """Whether *call* needs a network; *local*: whether the text speaks of this machine alone."""
+    """Whether *call* needs a network; *local*: whether the text refers to this machine only."""
     words = call.words
     if not words or _ASKS_FOR_HELP.intersection(words) or "--no-index" in words:
         return False
@@ -113,7 +113,7 @@ def uses_sudo(text: str) -> bool:
 
 
 def clock_call(text: str) -> str:
-    """Where *text* asks what time it is now; empty where it does not."""
+    """The part of *text* that reads the current time; empty if there is none."""
     found = _CLOCK.search(text)
     if found:
         return found[0]
@@ -134,16 +134,16 @@ def _tells_now(words: Sequence[str]) -> bool:
 
 
 def may_vary(task: Task) -> tuple[bool, bool]:
-    """Whether something in *task* speaks of the clock, and whether of chance."""
+    """Whether *task* depends on the clock, and whether it depends on randomness."""
     texts = [text for _, text in texts_of(task)]
     return not repeatable(texts), any(map(_CHANCE.search, texts))
 
 
 def host_paths(task: Task) -> tuple[list[str], list[str]]:
-    """Paths that *task* reads and that may be the author's own machine's.
+    """Paths that *task* reads and that may exist on the author's machine only.
 
-    First those outside of the system's directories, such as ``/home/alice/x`` or ``/mnt/data``: it is
-    for a sandbox to say whether they are there. Then those of installed software and of whole system
+    First those outside the system's directories, such as ``/home/alice/x`` or ``/mnt/data``: a
+    sandbox has to show whether they exist. Then those of installed software and of whole system
     directories (``/usr/share/dict/words``, ``/usr/bin``) that the setup does not name, which differ
     from machine to machine.
     """
@@ -167,13 +167,13 @@ def _is_host_folder(call: Call, path: str) -> bool:
 
 
 def _paths_read(call: Call) -> Iterator[str]:
-    """Operands of *call* that are absolute paths and stand where it expects a file."""
+    """Operands of *call* that are absolute paths, in places where it expects a file."""
     words = list(call.words)
     if call.program in _PATTERN_READERS:
         words = [word for word in words if not word.startswith("-")][1:]
     elif call.program in ("[", "[[", "test"):
         words = [b for a, b in pairwise(words) if re.fullmatch("-[a-zA-Z]", a)]
-    elif call.program == "find":  # the places to look in stand first
+    elif call.program == "find":  # the start points come first
         words = words[: next((n for n, w in enumerate(words) if w[:1] in ("-", "(", "!")), None)]
     elif call.program in _COPIERS:
         words = words[:-1]
@@ -185,7 +185,7 @@ def _paths_read(call: Call) -> Iterator[str]:
 
 
 def why_it_never_fails(condition: str) -> str:
-    """What makes *condition* always succeed, in words, where its end shows it; else empty."""
+    """Why *condition* always succeeds, if its end shows it; else empty."""
     operator, last = last_call(condition) or ("", None)
     if last is None or operator == "&&":
         return ""
@@ -196,7 +196,7 @@ def why_it_never_fails(condition: str) -> str:
 
 
 def why_it_never_passes(condition: str) -> str:
-    """What makes *condition* always fail, in words, where its end shows it; else empty."""
+    """Why *condition* always fails, if its end shows it; else empty."""
     operator, last = last_call(condition) or ("", None)
     if last is None or operator == "||":
         return ""

@@ -1,4 +1,4 @@
-"""One row: what has been tried on it so far."""
+"""Runs the probes of one row and keeps their results."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ from pytest_shelleval.validation.probes import (
 )
 
 GOLD_RUNS = 3
-"""Each with a setup of its own but for the first, and in a round of its own."""
+"""Runs of the gold command, each in a round of its own; all but the first run the setup again."""
 _RUNS_BY_CHANCE = 4
-"""Runs in each further round where something in the row draws lots."""
+"""Runs in each further round if something in the row is random."""
 _AGAIN = 2
-"""Further runs of what passed and should not: is it flaky?"""
+"""Further runs of a probe that passed and should not, to see whether it is flaky."""
 _CLOCK_SECONDS = 1.02
 _LOOK_SECONDS = 20.0
 
 
 @dataclass(slots=True)
 class Seen:
-    """What sandboxes showed beside verdicts."""
+    """What was observed in sandboxes besides verdicts."""
 
     unreadable: dict[str, str] = field(default_factory=dict)
-    """What bash says against a text, by its name (``setup command 2``, ``condition``)."""
+    """Bash's syntax error for a text, by the text's name (``setup command 2``, ``condition``)."""
     paths: set[str] | None = None
-    """Those of the row's suspicious paths that were there after setup or gold command."""
+    """Those of the row's suspicious paths that existed after setup or gold command."""
     left_by_gold: tuple[str, ...] = ()
-    """What the gold command left in the start directory, where the sandbox itself does not say."""
+    """Names in the start directory after the gold command, if the sandbox does not report effects."""
     setup: Setup | None = None
 
 
 class RowCheck:
-    """Runs the probes of one row, one :meth:`round` after another, and keeps what they showed."""
+    """Runs the probes of one row, round after round, and keeps their results."""
 
     def __init__(self, task: Task, steps: Steps) -> None:
         self.task = task
@@ -56,11 +56,11 @@ class RowCheck:
         """The results of each probe, by its name: gold, nothing, exit, deletion, hollow, other."""
         self.seen = Seen()
         self.rounds = 0
-        """How many rounds it has been through."""
+        """The number of rounds it has finished."""
         self.by_clock, self.by_chance = reading.may_vary(task)
         self.absent_paths, self.installed_paths = reading.host_paths(task)
         self.ready = 0.0
-        """When it may be run again, by ``time.monotonic``: later, where something reads the clock."""
+        """When it may run again, by ``time.monotonic``: delayed if something reads the clock."""
 
     # -- what is known ----------------------------------------------------------------------------
 
@@ -91,9 +91,9 @@ class RowCheck:
         return next((each for each in self.all_runs if each.error_kind == "sandbox"), None)
 
     def is_over(self) -> bool:
-        """Whether further probes would only cost time: they hang, or the sandbox fails.
+        """Whether further probes would be useless, since they hang or the sandbox fails.
 
-        To run out of time once may be the doing of a busy machine.
+        A single timeout does not count: the machine may have been busy.
         """
         late = sum(each.timed_out or each.test_timed_out for each in self.all_runs)
         return late > 1 or any(
@@ -105,7 +105,7 @@ class RowCheck:
     # -- rounds -----------------------------------------------------------------------------------
 
     def first_gold(self, prober: Prober, steps: Steps) -> None:
-        """The gold command under *steps*, or the row's own; under the others where that fails."""
+        """Run the gold command with *steps*, or the row's own; if it fails, with the other steps too."""
         if self.task.gold_command is None:
             return
         self.use_steps(steps)
@@ -119,9 +119,9 @@ class RowCheck:
             self._run("other", prober, self.task.gold_command, steps=other)
 
     def use_steps(self, steps: Steps) -> None:
-        """Have the row, unless it says how it is to be run itself, run under *steps*.
+        """Switch the row to *steps*, unless it has a column ``steps``.
 
-        What ran under these before becomes the row's, and the other way round.
+        Results with *steps* become the row's gold runs, and the previous gold runs become ``other``.
         """
         if self.task.steps is not None or steps == self.steps:
             return
@@ -131,13 +131,13 @@ class RowCheck:
 
     @property
     def passes_with_other_steps(self) -> bool:
-        """Whether the gold command, which fails under the row's steps, passes under the others."""
+        """Whether the gold command fails with the row's steps but passes with the other steps."""
         if any(each.status == "passed" for each in self.gold):
             return False
         return any(each.status == "passed" for each in self.runs.get("other", ()))
 
     def probe(self, prober: Prober) -> None:
-        """All that has to fail, and what is to be seen of the setup."""
+        """Run the probes that have to fail, and inspect the setup."""
         task = self.task
         if self.is_over():
             return
@@ -159,7 +159,7 @@ class RowCheck:
                 return
 
     def repeat(self, prober: Prober, stop: threading.Event) -> None:
-        """Once more what decides, with a setup of its own; a second later where the clock matters."""
+        """Run the deciding probe again with a fresh setup; a second later if the clock matters."""
         asks = bool(reading.clock_call(self.task.success_condition))
         for number in range(_RUNS_BY_CHANCE if self.by_chance else 2 if asks else 1):
             if asks and number:
@@ -173,7 +173,7 @@ class RowCheck:
 
     @property
     def _spawns(self) -> bool:
-        """Whether the setup may leave processes behind, or reach for the network."""
+        """Whether the setup may leave processes running, or use the network."""
         return any(
             "&" in text or "nohup" in text or "setsid" in text or reading.network_call(text)
             for text in self.task.setup_commands
@@ -239,7 +239,7 @@ class RowCheck:
                 self._run("hollow", prober, command)
 
     def _look(self, sandbox: Sandbox) -> None:
-        """After the setup: which texts bash can't read, which paths are there."""
+        """Find, after the setup, the texts that bash can't parse and the paths that exist."""
         names = [f"setup command {n}" for n, _ in enumerate(self.task.setup_commands, 1)]
         texts = [*self.task.setup_commands, self.task.success_condition]
         names.append("condition")

@@ -1,10 +1,10 @@
-"""Simple commands in shell text: enough of bash's grammar for advice, in one pass."""
+"""Finds the simple commands in shell text, in one pass: enough of bash's grammar for advice."""
 
 from __future__ import annotations
 
 import re
 
-_DEEPEST = 20  # substitutions in each other
+_DEEPEST = 20  # nested substitutions
 
 
 Simple = tuple[list[str], tuple[str, ...]]
@@ -12,7 +12,7 @@ Simple = tuple[list[str], tuple[str, ...]]
 
 
 class SimpleCommand:
-    """A simple command while it is read."""
+    """A simple command while it is parsed."""
 
     def __init__(self) -> None:
         self.words: list[str] = []
@@ -31,20 +31,20 @@ class SimpleCommand:
         return self._word is not None and "".join(self._word).endswith("=")
 
     def add(self, text: str) -> None:
-        """Go on with the word, or begin one."""
+        """Continue the word, or begin one."""
         if self._word is None:
             self._word = []
         self._word.append(text)
 
     def redirect(self, operator: str) -> None:
-        """Have the next word be what *operator* leads from or to."""
+        """Make the next word the target of the redirection *operator*."""
         if self._word is not None and "".join(self._word).isdigit():
             self._word = None  # 2>file
         self.end_word()
         self._operator = operator
 
     def end_word(self) -> None:
-        """Put the word, if there is one, in its place."""
+        """End the current word, if any, and store it."""
         if self._word is None:
             return
         word, self._word = "".join(self._word), None
@@ -56,7 +56,7 @@ class SimpleCommand:
 
 
 class Scanner:
-    """Goes through a text once."""
+    """Scans a text once."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -66,7 +66,7 @@ class Scanner:
         self._documents: list[tuple[str, bool]] = []
         self._pending = ""
         self.operator = ";"
-        """What stands in front of the last simple command outside of substitutions."""
+        """The operator before the last simple command outside substitutions."""
 
     def all(self) -> list[Simple]:
         """Every simple command."""
@@ -74,7 +74,7 @@ class Scanner:
         return self._found + self._inner
 
     def outermost(self) -> list[Simple]:
-        """Those that are in no substitution."""
+        """The simple commands outside substitutions."""
         self._commands("", 0)
         return self._found
 
@@ -116,7 +116,7 @@ class Scanner:
         self._end(command, depth)
 
     def _skips(self, command: SimpleCommand, depth: int) -> bool:
-        """Pass over what begins with a bracket and holds no commands: arithmetic, an array."""
+        """Skip a bracketed construct without commands: arithmetic, an array."""
         if self._peek("(") and not command.words:
             self._at += 1
             self._skip_arithmetic(depth)
@@ -137,7 +137,7 @@ class Scanner:
                 self._pending = ""
 
     def _part(self, character: str, command: SimpleCommand, depth: int) -> None:
-        """A piece of a word, *character* already taken."""
+        """A piece of a word that begins with *character*, which is already consumed."""
         if character == "\\":
             following = self._text[self._at : self._at + 1]
             self._at += 1
@@ -172,7 +172,7 @@ class Scanner:
         return "".join(parts)
 
     def _expansion(self, character: str, depth: int) -> str:
-        """What stands in a word for ``$x``, ``${x}``, ``$(...)``, ``$((...))`` or backticks."""
+        """The whole text of an expansion: ``$x``, ``${x}``, ``$(...)``, ``$((...))`` or backticks."""
         start = self._at - 1
         if character == "`" and depth < _DEEPEST:
             self._commands("`", depth + 1)
@@ -202,7 +202,7 @@ class Scanner:
             command.redirect("<<<" if here_string else character)
 
     def _document(self, command: SimpleCommand) -> None:
-        """The start of a here-document: remember where it ends."""
+        """Begin a here-document: remember its delimiter."""
         indented = self._peek("-")
         self._at += indented
         found = re.compile(r"[ \t]*(\\?[^\s;|&<>()]+)").match(self._text, self._at)
@@ -221,14 +221,14 @@ class Scanner:
         self._documents.clear()
 
     def _skip_line(self) -> str:
-        """Go to the end of the line, in front of its newline."""
+        """Skip to the end of the line, before its newline."""
         end = self._text.find("\n", self._at)
         end = len(self._text) if end < 0 else end
         line, self._at = self._text[self._at : end], end
         return line
 
     def _skip_arithmetic(self, depth: int) -> None:
-        """Go behind the ``))`` that ends it; what it substitutes is read."""
+        """Skip past the closing ``))``; substitutions inside are parsed."""
         open_brackets = 2
         while self._at < len(self._text) and open_brackets:
             character = self._text[self._at]

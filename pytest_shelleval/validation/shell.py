@@ -1,7 +1,7 @@
-"""Which programs shell text calls, and with which words: enough of bash's grammar for advice.
+"""Finds the programs that shell text calls, with their words: enough of bash's grammar for advice.
 
-Comments, the bodies of here-documents, arithmetic and quoted strings are no calls; command
-substitutions and the text given to ``bash -c`` and ``eval`` are.
+Comments, here-documents, arithmetic and quoted strings contain no calls; command substitutions and
+the text given to ``bash -c`` and ``eval`` do.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _ASSIGNMENT = re.compile(r"\w+(\[[^]]*\])?\+?=")
 _KEYWORDS = frozenset("if then else elif while until do ! time { } ((".split())  # noqa: SIM905
 _HEADS = frozenset(("for", "select", "case", "function", "in", "done", "fi", "esac"))
 _SHELLS = frozenset(("bash", "sh", "dash"))
-# Programs that run what follows; the options that take a value of their own.
+# Programs that run the command that follows, with their options that take a value.
 _WRAPPERS: dict[str, str] = {
     "builtin": "",
     "command": "",
@@ -38,7 +38,7 @@ _ONLY_LOOKS = frozenset(("-v", "-V"))
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One program and its words, quotes taken off."""
+    """One program and its words, without quotes."""
 
     program: str
     words: tuple[str, ...]
@@ -48,14 +48,14 @@ class Call:
 
 
 def calls(text: str) -> list[Call]:
-    """The calls in *text*, in order; a wrapper such as ``sudo`` is one, and what it runs another."""
+    """The calls in *text*, in order; a wrapper such as ``sudo`` and the program it runs are two."""
     return list(_calls(text, 0))
 
 
 def last_call(text: str) -> tuple[str, Call] | None:
-    """The call that *text* ends with, and the operator before it (``;`` where there is none).
+    """The operator before the last call of *text* (``;`` if there is none), and that call.
 
-    None where it ends in something else: ``fi``, an assignment.
+    None if *text* ends in something else: ``fi``, an assignment.
     """
     scanner = Scanner(text)
     simple = scanner.outermost()
@@ -75,7 +75,7 @@ def _calls(text: str, depth: int) -> Iterator[Call]:
 
 
 def _inner_text(call: Call) -> str:
-    """The shell text that *call* has run."""
+    """The shell text that *call* runs, if any."""
     if call.program == "eval":
         return " ".join(call.words)
     name = call.program.rpartition("/")[2]
@@ -87,7 +87,7 @@ def _inner_text(call: Call) -> str:
 
 
 def _unwrapped(words: Sequence[str], reads: tuple[str, ...]) -> Iterator[Call]:
-    """The call that *words* are, and those that it only passes on to."""
+    """The call in *words*, and those that it wraps."""
     rest = list(words)
     while rest:
         while rest and (rest[0] in _KEYWORDS or _ASSIGNMENT.match(rest[0])):

@@ -1,4 +1,4 @@
-"""A validation's report as lines for a terminal or a CI log: 80 columns, no colour."""
+"""Renders a validation's report for a terminal or a CI log: 80 columns, no colour."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def lines(report: Report) -> Iterator[str]:
 
 
 def section(report: Report, severity: Severity) -> Iterator[str]:
-    """The findings of one severity, by kind; nothing where there are none."""
+    """The findings of one severity, by kind; nothing if there are none."""
     title = dict(_SECTIONS)[severity]
     found = [each for each in report.findings if each.severity == severity]
     if not found:
@@ -40,7 +40,7 @@ def section(report: Report, severity: Severity) -> Iterator[str]:
             yield from _finding(each)
         if len(group) > _SHOWN:
             yield f"  ... and {len(group) - _SHOWN:,} more (--json has them all)"
-        yield from wrapped(f"mend: {known.mend}", "  ")
+        yield from wrapped(f"fix: {known.fix}", "  ")
     yield ""
 
 
@@ -53,9 +53,9 @@ def _finding(found: Finding) -> Iterator[str]:
 
 
 def summary(report: Report) -> Iterator[str]:
-    """The counts, what is to be said of the whole, and whether it was cut short."""
+    """The counts, notes about the dataset, and whether the validation was interrupted."""
     if not report.complete:
-        yield f"PARTIAL: interrupted; {report.judged:,} of {report.rows:,} rows were tried to the end"
+        yield f"PARTIAL: interrupted; {report.judged:,} of {report.rows:,} rows were tried completely"
     parts = [
         f"{report.sound:,} sound",
         f"{len(report.faulty):,} faulty",

@@ -1,4 +1,4 @@
-"""Validate datasets: every row is tried in sandboxes, several at a time, round after round."""
+"""Validates datasets: tries every row in sandboxes, several at a time, round after round."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pytest_shelleval.validation.work_queue import WorkQueue
 
 Round = Callable[[RowCheck], None]
 Progress = Callable[[int, int, int], None]
-"""Told after each piece of work: pieces done, pieces in all, faulty rows so far."""
+"""Called after each piece of work: pieces done, pieces in all, faulty rows so far."""
 
 _NAMED = 5
 _ROUNDS = 1 + GOLD_RUNS  # the first gold run, the probes, the further gold runs
@@ -26,11 +26,11 @@ _END_SECONDS = 2.0
 
 
 class Validation:
-    """A validation under way: :meth:`run` it, then ask for the :meth:`report`, also of a part.
+    """A validation: call :meth:`run`, then :meth:`report`, even if it was interrupted.
 
-    *source* hands out sandboxes, to *jobs* threads. *steps*: how rows without a column ``steps``
-    are run; ``auto`` takes ``separate``, unless gold commands show that the dataset was written for
-    ``shared``. *faults* are the rows that could not even be read.
+    *source* provides sandboxes to *jobs* threads. *steps*: how rows without a column ``steps`` are
+    run; ``auto`` is ``separate``, unless gold commands show that the dataset was written for
+    ``shared``. *faults* are the rows that could not be read.
     """
 
     def __init__(
@@ -65,8 +65,8 @@ class Validation:
     def run(self) -> None:
         """Try all rows.
 
-        Raises SandboxUnavailable when no sandbox can be had. Interrupted by KeyboardInterrupt, it
-        starts nothing more; what then still runs ends with its sandbox, when *source* is closed.
+        Raises SandboxUnavailable if no sandbox can be created. On KeyboardInterrupt it starts
+        nothing more; what still runs ends with its sandbox, when *source* is closed.
         """
 
         def first_gold(row: RowCheck) -> None:
@@ -121,7 +121,7 @@ class Validation:
     # -- steps ------------------------------------------------------------------------------------
 
     def _find_steps(self) -> None:
-        """Take the steps with which more gold commands pass, where some pass with one only."""
+        """Choose the steps with which more gold commands pass, if some pass with one of them only."""
         free = [row for row in self._rows if row.task.steps is None and row.gold]
         only_shared = [row for row in free if row.passes_with_other_steps]
         if not only_shared:
@@ -136,7 +136,7 @@ class Validation:
             row.use_steps("shared")
         self._notes.append(
             f"the gold commands of {_named(only_shared)} pass with steps shared only: the rows were "
-            "run so, and a run of them needs --shelleval-steps=shared"
+            "validated so, and a run needs --shelleval-steps=shared"
         )
 
     def _change_steps(self, rows: Sequence[RowCheck], steps: Steps) -> None:
@@ -147,9 +147,9 @@ class Validation:
     def _work(
         self, rows: Sequence[RowCheck], rounds: Sequence[Round], *, counted: bool = True
     ) -> None:
-        """Take *rows* through *rounds*, by several threads.
+        """Run *rounds* for all *rows*, in several threads.
 
-        All rows go through a round before any begins the next, but for those that take long.
+        All rows finish a round before any begins the next, except slow ones, which lag behind.
         """
         pieces = WorkQueue(rows, len(rounds), self._stop)
 
@@ -164,7 +164,7 @@ class Validation:
                 except BaseException as error:
                     pieces.fail(error)
 
-        # daemons: an interrupted validation does not wait for what hangs
+        # daemon threads: an interrupted validation does not wait for hanging ones
         threads = [threading.Thread(target=take, daemon=True) for _ in range(self._jobs)]
         for thread in threads:
             thread.start()
@@ -195,7 +195,7 @@ class Validation:
 
 
 def _repeats(tasks: Sequence[Task]) -> Iterator[Finding]:
-    """Rows whose task, setup and condition say the same, white space apart."""
+    """Rows whose task, setup and condition are equal, apart from white space."""
     groups: dict[tuple[str, ...], list[Task]] = {}
     for task in tasks:
         texts = (task.task, *task.setup_commands, task.success_condition)

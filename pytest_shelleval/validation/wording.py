@@ -1,4 +1,4 @@
-"""How findings speak of outputs and paths."""
+"""Phrases for outputs and paths in findings."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pytest_shelleval.sandboxes.defaults import START_DIRECTORY
 
 _HOME = f"{START_DIRECTORY}/"
 NAMED = 3
-"""How many of a list are named."""
+"""How many names of a list are shown."""
 
 
 def some(names: Sequence[str]) -> str:
-    """The first of *names*, and how many more there are; paths as seen from the start directory."""
+    """The first of *names*, and how many more there are; paths relative to the start directory."""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return ", ".join(name.removeprefix(_HOME) for name in names[:NAMED]) + more
 
 
 def reason_in(output: str | None, code: int | None) -> Reason:
-    """What *output* says of why something ended with *code*."""
+    """The reason in *output* why something ended with *code*."""
     record = {
         "status": "failed",
         "generated_command": "",
@@ -31,5 +31,5 @@ def reason_in(output: str | None, code: int | None) -> Reason:
 
 
 def paths_in(effects: Mapping[str, Any] | None, what: str) -> set[str]:
-    """The paths that *effects* have as *what*: ``created``, ``changed``, ``deleted``."""
+    """The paths that *effects* list under *what*: ``created``, ``changed``, ``deleted``."""
     return {entry["path"] for entry in (effects or {}).get(what, ())}

@@ -1,4 +1,4 @@
-"""The work of a validation, handed out to threads."""
+"""Distributes the work of a validation to threads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PAUSE_SECONDS = 0.05
 
 
 class WorkQueue:
-    """The work that is left: which row is to go through which round."""
+    """The work left: pairs of a row and the number of its next round."""
 
     def __init__(self, rows: Sequence[RowCheck], rounds: int, stop: threading.Event) -> None:
         self._rounds = rounds
@@ -24,7 +24,7 @@ class WorkQueue:
         self.error: BaseException | None = None
 
     def next(self) -> tuple[RowCheck, int] | None:
-        """A row that is ready, first come, first served; None when there is nothing more to do."""
+        """Wait for a row that is ready, first come, first served; None if no work is left."""
         with self._changed:
             while self._left and self.error is None and not self._stop.is_set():
                 now = time.monotonic()
@@ -37,7 +37,7 @@ class WorkQueue:
             return None
 
     def done(self, row: RowCheck, number: int) -> None:
-        """*row* has been through round *number*."""
+        """Note that *row* finished round *number*."""
         with self._changed:
             self._left -= 1
             if number + 1 < self._rounds:
@@ -45,7 +45,7 @@ class WorkQueue:
             self._changed.notify_all()
 
     def fail(self, error: BaseException) -> None:
-        """Nothing more is to be done."""
+        """Stop handing out work, because of *error*."""
         with self._changed:
             self.error = error
             self._changed.notify_all()

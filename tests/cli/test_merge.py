@@ -101,13 +101,13 @@ def test_what_does_not_belong_together(
     whole = tmp_path / "whole"
     output = ("--output", whole)
     assert "missing: shard 2/2" in refused(capsys, a, *output)
-    assert f"shard 1/2 is there twice: {a} and {a}" in refused(capsys, a, a, b, *output)
+    assert f"shard 1/2 is given twice: {a} and {a}" in refused(capsys, a, a, b, *output)
     other = part(tmp_path / "c", "2/3", record("w"))
     assert "shards of different runs: " in refused(capsys, a, other, *output)
     same = part(tmp_path / "d", "2/2", record("x"))
     assert f"task x is in both {a} and {same}" in refused(capsys, a, same, *output)
     unsharded = part(tmp_path / "e", None, record("w"))
-    assert f"{unsharded} is no shard" in refused(capsys, a, unsharded, *output)
+    assert f"{unsharded} is not a shard" in refused(capsys, a, unsharded, *output)
     assert f"{tmp_path}/none: no such file" in refused(capsys, a, tmp_path / "none", *output)
     facts: list[tuple[str, Any, str]] = [
         ("dataset_sha256", "abd", f"dataset_sha256 is abc in {a}, abd in "),
@@ -145,7 +145,7 @@ def test_wrong_arguments(
     parts: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = tmp_path / "whole"
-    assert f"{parts[0]} has results already" in refused(capsys, *parts, "--output", parts[0])
+    assert f"{parts[0]} already has results" in refused(capsys, *parts, "--output", parts[0])
     assert "--fail-on needs an earlier run" in refused(
         capsys, *parts, "--output", whole, "--fail-on", "regression"
     )

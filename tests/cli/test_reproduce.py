@@ -152,9 +152,9 @@ def test_a_person_at_a_terminal(results: Path) -> None:
 
 def test_wrong_names_are_answered_with_near_ones(results: Path, several: Path) -> None:
     for run, name, said in (
-        (results, "copyy", "has no result 'copyy'; near: copy"),
-        (several, "manny", "; near: many"),
-        (several, "many[huge-0]", "; near: many"),
+        (results, "copyy", "has no result 'copyy'; similar: copy"),
+        (several, "manny", "; similar: many"),
+        (several, "many[huge-0]", "; similar: many"),
         (results, "zzzzzz", "has no result 'zzzzzz', of 6 results"),
     ):
         with pytest.raises(UserError) as refused:

@@ -129,5 +129,5 @@ def test_interrupted_it_says_what_it_has_found(tmp_path: Path) -> None:
     stdout, _ = process.communicate(timeout=20)
     os.close(ours)
     assert process.returncode == 1
-    assert re.search(r"^PARTIAL: interrupted; [01] of 2 rows were tried to the end$", stdout, re.M)
+    assert re.search(r"^PARTIAL: interrupted; [01] of 2 rows were tried completely$", stdout, re.M)
     assert "tasks.jsonl:1 true: it ends in `true`" in stdout

@@ -80,11 +80,11 @@ def test_a_later_line_replaces_the_earlier(tmp_path: Path) -> None:
         (
             "sandbox",
             {"kind": "docker", "image": "debian"},
-            "other sandbox: docker debian and local",
+            "different sandbox: docker debian and local",
         ),
-        ("steps", "shared", "other steps: separate and shared"),
-        ("prompt_hash", "ffff", "other prompt: 1 of 1"),
-        ("success_condition", "true", "other dataset: 1 of 1 tasks say something else"),
+        ("steps", "shared", "different steps: separate and shared"),
+        ("prompt_hash", "ffff", "different prompt: 1 of 1"),
+        ("success_condition", "true", "different dataset: 1 of 1 tasks differ"),
     ],
 )
 def test_what_is_not_comparable_is_said(
@@ -104,7 +104,7 @@ def test_another_dataset_hash_is_said(tmp_path: Path) -> None:
         write_run(tmp_path / name, [record("t")], summary)
     comparison = compare(tmp_path / "a", tmp_path / "b" / "results.jsonl")
     assert comparison.differences == [
-        "other dataset (sha256 11111111 and 22222222): 1 task in both, which say the same"
+        "different dataset (sha256 11111111 and 22222222): 1 task in both, 0 of which differ"
     ]
 
 

@@ -104,7 +104,7 @@ def test_a_summary_of_another_run_is_not_believed(tmp_path: Path) -> None:
     stale = {"successful_samples": 9, "total_samples": 9, "complete": True}
     run = load_run(write_run(tmp_path / "run", [record("a")], stale))
     assert not run.summary_found
-    assert run.notes == ["summary.json is of another run: figures are of results.jsonl alone."]
+    assert run.notes == ["summary.json is of another run: figures come from results.jsonl alone."]
     assert run.summary["total_samples"] == 1
 
 

@@ -114,7 +114,7 @@ def test_the_text_names_rows_and_fits_a_terminal(report: Report) -> None:
     for task_id in (*FAULTY, *WARNED):
         assert f" {task_id}: " in whole or task_id == "no-task", task_id
     for kind in {kind for _, kind in (*FAULTY.values(), *WARNED.values())}:
-        assert f"mend: {KINDS[kind].mend}" in whole
+        assert f"fix: {KINDS[kind].fix}" in whole
     # why, in the words of someone who uses a shell
     assert "setup command 2 of 2 failed with exit code 127: command not found: makefile-x" in whole
     assert "it ends with exit code 1, though the condition is met" in whole
