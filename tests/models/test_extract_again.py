@@ -47,7 +47,7 @@ def test_what_changed_is_rewritten_and_the_rest_stays(
     out = capsys.readouterr().out
     assert "3 of 4 replies changed" in out
     assert "1 gained a command, 1 lost it, 1 got another" in out
-    assert "4 commands of tool calls, models' own code or a hook stay as they are" in out
+    assert "4 commands of tool calls, models' own code or a hook stay unchanged" in out
     found = [json.loads(line) for line in path.read_text().splitlines()]
     assert [each["generated_command"] for each in found] == [
         "ls",
