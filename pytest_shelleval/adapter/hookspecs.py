@@ -45,7 +45,8 @@ def pytest_shelleval_extract(text: str) -> str | None:
 def pytest_shelleval_sandboxes(settings: Settings) -> SandboxProvider | None:
     """Return the provider of sandboxes to use instead of ``--shelleval-sandbox``, or None.
 
-    Called once in each process that runs tasks.
+    Called once in each process that runs tasks. Several threads use the provider at a time unless
+    ``--shelleval-execution-concurrency=1``: ``acquire`` must be thread-safe.
     """
 
 
@@ -54,5 +55,6 @@ def pytest_shelleval_score(task: Task, result: Result, sandbox: Sandbox) -> floa
     """Return the score of *result*, 0 to 1, to replace the success condition's verdict, or None.
 
     Called after command and condition, while *sandbox* still exists and can be inspected. The task's
-    test passes if the score is 1; the score itself is kept in the result.
+    test passes if the score is 1; the score itself is kept in the result. Called in several threads
+    at a time unless ``--shelleval-execution-concurrency=1``: it must be thread-safe.
     """
