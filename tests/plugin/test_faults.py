@@ -196,9 +196,9 @@ def test_interrupted_inside_a_task(evaluation: Evaluation) -> None:
 
 def test_a_machine_that_is_too_busy(evaluation: Evaluation) -> None:
     """The command needs some processor time, and gets it once the others have gone."""
-    work = "python3 -c 'import time\nwhile time.process_time() < 0.5: pass'"
+    work = "python3 -c 'import time\nwhile time.process_time() < 0.35: pass'"
     evaluation.rows({**ROWS[0], "gold_command": f"{work} && {ROWS[0]['gold_command']}"})
-    options = ("--shelleval-sandbox=local", "--shelleval-command-timeout=8", "-n", "0")
+    options = ("--shelleval-sandbox=local", "--shelleval-command-timeout=5", "-n", "0")
     run = start(evaluation, "--shelleval-model=oracle", *options)
     log = evaluation.output / "debug.log"
     wait_until(log.exists, run)

@@ -21,7 +21,7 @@ from pytest_shelleval.sandboxes.local.provider import LocalProvider
 from tests.support import Crowd
 
 # Needs little, but more than it gets among many: seconds of a processor, not of the clock.
-WORK = "python3 -c 'import time\nwhile time.process_time() < 0.5: pass' && touch done"
+WORK = "python3 -c 'import time\nwhile time.process_time() < 0.35: pass' && touch done"
 
 
 class TellingTurns(Turns):
@@ -49,7 +49,7 @@ def execution(
         generated_command=command,
         timestamp="2026-01-01T00:00:00Z",
     )
-    policy.setdefault("command_timeout", 8)
+    policy.setdefault("command_timeout", 5)
     return Execution(task, written, source, ExecutionPolicy(**policy))
 
 
