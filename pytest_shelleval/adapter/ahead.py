@@ -61,7 +61,7 @@ class Ahead:
         self._taken: set[str] = set()
         self._unrecorded: dict[str, Result] = {}
         concurrency = concurrency_of(run)
-        self._provider = self._provide(concurrency)
+        self._provider = self._provide()
         own_score = config.hook.pytest_shelleval_score.get_hookimpls()
         self._threads = Threads(
             self._provider, concurrency, score=self._score if own_score else lambda job: None
@@ -74,15 +74,13 @@ class Ahead:
             repeated=self._reuse.repeated if settings.reuse else None,
         )
 
-    def _provide(self, concurrency: int) -> SandboxProvider:
-        from dataclasses import replace
-
+    def _provide(self) -> SandboxProvider:
         from pytest_shelleval.sandboxes.registry import provide
 
         own: SandboxProvider | None = self._config.hook.pytest_shelleval_sandboxes(
             settings=self._run.settings
         )
-        return own or provide(replace(self._run.sandbox_spec, concurrency=concurrency))
+        return own or provide(self._run.sandbox_spec)
 
     def _score(self, job: Job) -> Score:
         """The user's hook pytest_shelleval_score; called in the engine's threads."""
@@ -98,8 +96,10 @@ class Ahead:
     def _plan(self, items: Iterable[pytest.Item]) -> Iterator[Planned]:
         from pytest_shelleval.engine.pool import Planned
 
+        replay = self._run.replay
+        replayed = {} if replay is None else replay.offsets
         for item in items:
-            if not isinstance(item, TaskItem) or self._reuse.replayed(item.nodeid) is not None:
+            if not isinstance(item, TaskItem) or item.nodeid in replayed:
                 continue
             found = self._run.command_for(item.case)
             key = self._reuse.shared_key(item.case, found)

@@ -50,13 +50,13 @@ def evaluate(
     spec = sandbox if isinstance(sandbox, SandboxSpec) else SandboxSpec(sandbox, Limits())
     spec = replace(spec, kind=check(spec), sos_urls=tuple(spec.sos_urls))
     workers = concurrency(spec) if max_workers is None else max_workers
-    spec = replace(spec, concurrency=workers)
-    return _results(pairs, executor, spec, policy or ExecutionPolicy(), score)
+    return _results(pairs, executor, workers, spec, policy or ExecutionPolicy(), score)
 
 
 def _results(
     pairs: Iterable[tuple[Task, Command | str | None]],
     executor: Executor | None,
+    workers: int,
     spec: SandboxSpec,
     policy: ExecutionPolicy,
     score: Score | None,
@@ -65,7 +65,7 @@ def _results(
         if executor is None:
             provider = provide(spec)
             stack.callback(provider.close)
-            threads = Threads(provider, spec.concurrency, score=lambda job: score)
+            threads = Threads(provider, workers, score=lambda job: score)
             stack.callback(threads.end)
 
         def submit(job: Job) -> Future[Result]:
@@ -77,7 +77,7 @@ def _results(
             Planned(str(number), Job(task, _command(task, given), policy, spec))
             for number, (task, given) in enumerate(pairs)
         )
-        pool = Pool(submit, planned, ahead=spec.concurrency * _AHEAD)
+        pool = Pool(submit, planned, ahead=workers * _AHEAD)
         stack.callback(pool.cancel)
         for number in count():
             try:

@@ -51,8 +51,6 @@ class SandboxSpec:
     """Whether a SoS option was given; ``auto`` then means ``sos``."""
     sos_token: str | None = None
     sos_permits: int | None = None
-    concurrency: int = 1
-    """Sandboxes that one process uses at a time."""
     workers: int = 1
     """Processes that share the servers' permits."""
     state_directory: Path | None = None
